@@ -1,0 +1,211 @@
+"""The frozen facts that stages exchange.
+
+Every record is JSON on disk and in the ledger; none holds an array, a handle or a path that a client chose.
+Times are timezone-aware UTC. Shares are in 0..1.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import AwareDatetime, Field
+
+from app.contracts.rows import Frozen
+
+Cause = Literal[
+    "healthy",
+    "too_few_labels",
+    "broken_data",
+    "unseen_categories",
+    "serving_skew",
+    "covariate_shift",
+    "prior_shift",
+    "concept_drift",
+]
+ActionKind = Literal[
+    "observe", "alert", "retrain", "recalibrate", "gate", "promote", "refuse", "rollback"
+]
+Phase = Literal["observe", "gate", "promote", "watch"]
+LabelState = Literal["pending", "known", "void"]
+
+
+class DatasetVersion(Frozen):
+    """Pin the rows that something was computed from."""
+
+    start: AwareDatetime = Field(description="First prediction time, inclusive.")
+    end: AwareDatetime = Field(description="Last prediction time, exclusive.")
+    known_at: AwareDatetime = Field(description="Labels as known at this time.")
+    events_version: int = Field(ge=0, description="Delta version of the events table.")
+    labels_version: int = Field(ge=-1, description="Delta version of the labels table, -1 if none.")
+    digest: str = Field(description="Sum of keyed row hashes, hexadecimal; free of row order.")
+    num_rows: int = Field(ge=0)
+    num_known: int = Field(ge=0)
+    num_void: int = Field(ge=0)
+
+
+class Metric(Frozen):
+    """A figure with its interval and the number of rows behind it."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Evaluation(Frozen):
+    """How well probabilities matched outcomes on one set of rows."""
+
+    num_rows: int = Field(ge=0)
+    positive_share: float
+    mean_probability: float
+    roc_auc: Metric
+    pr_auc: Metric
+    brier: Metric
+    log_loss: float
+    calibration_error: float = Field(description="Expected calibration error, 10 equal-mass bins.")
+
+
+class ModelVersion(Frozen):
+    """One immutable model: what it is and what it was made from."""
+
+    digest: str = Field(description="Digest of the artifact folder's manifest.")
+    model: str
+    run: str = Field(description="The step key, which is also the run's name.")
+    kind: Literal["trained", "recalibrated"]
+    parent: str | None = None
+    created_at: AwareDatetime
+    dataset: DatasetVersion
+    trained_until: AwareDatetime = Field(
+        description="No row at or after this prediction time shaped the model."
+    )
+    held_out_days: tuple[str, ...] = Field(
+        description="UTC dates of prediction time kept out of training, early stopping, calibration."
+    )
+    config_digest: str
+    code_version: str
+    seed: int
+    evaluation: Evaluation = Field(description="On the rows of early stopping: an optimistic figure.")
+
+
+class TrainingResult(Frozen):
+    """What a training run hands over."""
+
+    version: ModelVersion
+    seconds: float
+    num_epochs: int
+    rows_per_second: float
+
+
+class Roles(Frozen):
+    """The numbered row that says which versions play which part."""
+
+    model: str
+    generation: int = Field(ge=0)
+    champion: str | None = None
+    previous: str | None = Field(None, description="Kept resident: the way back.")
+    challenger: str | None = None
+    decision: str | None = Field(None, description="The decision that made this generation.")
+
+
+class ColumnDrift(Frozen):
+    """How far one column of live rows moved from the training reference."""
+
+    column: str
+    psi: float = Field(ge=0, description="Population stability index over the reference's bins.")
+    null_share: float
+    reference_null_share: float
+    unseen_share: float = Field(description="Share of values outside the vocabulary.")
+
+
+class Evidence(Frozen):
+    """What monitoring knows about one version over one window: numbers with counts, never a verdict."""
+
+    model: str
+    version: str
+    start: AwareDatetime
+    end: AwareDatetime
+    known_at: AwareDatetime
+    num_predictions: int = Field(ge=0)
+    num_known: int = Field(ge=0)
+    num_void: int = Field(ge=0)
+    coverage: float = Field(description="Share of predictions whose outcome is known or void.")
+    performance: Evaluation | None = Field(None, description="Absent until enough labels matured.")
+    reference: Evaluation = Field(description="The version's own figures when it was gated or trained.")
+    columns: tuple[ColumnDrift, ...] = ()
+    prediction_psi: float = 0.0
+    mean_probability: float = 0.0
+    num_new_labels: int = Field(0, ge=0, description="Known labels since the version's training ended.")
+    num_quarantined: int = Field(0, ge=0)
+    skewed_share: float = Field(
+        0.0, description="Share of logged predictions that the version's own bundle does not reproduce."
+    )
+
+
+class Diagnosis(Frozen):
+    """The named cause of what the evidence shows."""
+
+    cause: Cause
+    reasons: tuple[str, ...]
+    columns: tuple[str, ...] = ()
+
+
+class GateReport(Frozen):
+    """The paired comparison of a candidate with the champion."""
+
+    passed: bool
+    reasons: tuple[str, ...]
+    num_rows: int
+    num_days: int
+    champion: Evaluation | None
+    candidate: Evaluation
+    auc_gain: Metric | None = Field(None, description="Candidate minus champion, paired by day.")
+    brier_gain: Metric | None = Field(None, description="Champion minus candidate: above 0 is better.")
+    slices: dict[str, Metric] = Field(default_factory=dict)
+
+
+class Action(Frozen):
+    """What the loop does next, and why."""
+
+    kind: ActionKind
+    reasons: tuple[str, ...]
+    cause: Cause | None = None
+    candidate: str | None = None
+
+
+class Decision(Frozen):
+    """One act of the loop, recorded before it happens and completed after."""
+
+    key: str = Field(description="Names the step, its Ray job and its training run.")
+    model: str
+    at: AwareDatetime
+    action: Action
+    epoch: int = Field(ge=0)
+    outcome: dict[str, object] | None = Field(None, description="Absent while under way.")
+
+
+class LoopState(Frozen):
+    """Where the loop of one model stands. Changed only with the outcome of a decision."""
+
+    model: str
+    phase: Phase = "observe"
+    since: datetime | None = None
+    sequence: int = Field(0, ge=0, description="Number of decisions so far; names the next step.")
+    candidate: str | None = None
+    gate: GateReport | None = None
+    num_retrainings: int = Field(0, ge=0)
+    last_training_at: AwareDatetime | None = None
+    promoted_at: AwareDatetime | None = None
+    reference: Evaluation | None = Field(None, description="The champion's figures at its gate.")
+
+
+class Receipt(Frozen):
+    """What one prediction was made with."""
+
+    prediction_id: str
+    row_id: str
+    model: str
+    version: str
+    generation: int
+    arm: Literal["champion", "challenger"]
+    propensity: float = Field(gt=0, le=1)
+    prediction_time: AwareDatetime
+    served_at: AwareDatetime
+    probability: float = Field(ge=0, le=1)
