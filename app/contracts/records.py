@@ -1,7 +1,7 @@
 """The frozen facts that stages exchange.
 
-Every record is JSON on disk and in the ledger; none holds an array, a handle or a path that a client chose.
-Times are timezone-aware UTC. Shares are in 0..1.
+Every record is JSON on disk and in the ledger; none holds an array, a handle or a path that a
+client chose. Times are timezone-aware UTC. Shares are in 0..1.
 """
 
 from datetime import datetime
@@ -22,7 +22,16 @@ Cause = Literal[
     "concept_drift",
 ]
 ActionKind = Literal[
-    "observe", "alert", "retrain", "recalibrate", "gate", "promote", "refuse", "rollback"
+    "observe",
+    "alert",
+    "retrain",
+    "recalibrate",
+    "gate",
+    "promote",
+    "refuse",
+    "watch",
+    "keep",
+    "rollback",
 ]
 Phase = Literal["observe", "gate", "promote", "watch"]
 LabelState = Literal["pending", "known", "void"]
@@ -77,12 +86,14 @@ class ModelVersion(Frozen):
         description="No row at or after this prediction time shaped the model."
     )
     held_out_days: tuple[str, ...] = Field(
-        description="UTC dates of prediction time kept out of training, early stopping, calibration."
+        description="UTC dates of prediction time that shaped nothing: kept for the gate."
     )
     config_digest: str
     code_version: str
     seed: int
-    evaluation: Evaluation = Field(description="On the rows of early stopping: an optimistic figure.")
+    evaluation: Evaluation = Field(
+        description="On the rows of early stopping: an optimistic figure."
+    )
 
 
 class TrainingResult(Frozen):
@@ -116,7 +127,7 @@ class ColumnDrift(Frozen):
 
 
 class Evidence(Frozen):
-    """What monitoring knows about one version over one window: numbers with counts, never a verdict."""
+    """What monitoring knows about one version over one window: numbers, never a verdict."""
 
     model: str
     version: str
@@ -128,14 +139,19 @@ class Evidence(Frozen):
     num_void: int = Field(ge=0)
     coverage: float = Field(description="Share of predictions whose outcome is known or void.")
     performance: Evaluation | None = Field(None, description="Absent until enough labels matured.")
-    reference: Evaluation = Field(description="The version's own figures when it was gated or trained.")
+    reference: Evaluation = Field(
+        description="The version's own figures when it was gated or trained."
+    )
     columns: tuple[ColumnDrift, ...] = ()
     prediction_psi: float = 0.0
     mean_probability: float = 0.0
-    num_new_labels: int = Field(0, ge=0, description="Known labels since the version's training ended.")
+    num_new_labels: int = Field(
+        0, ge=0, description="Known labels since the version's training ended."
+    )
     num_quarantined: int = Field(0, ge=0)
     skewed_share: float = Field(
-        0.0, description="Share of logged predictions that the version's own bundle does not reproduce."
+        0.0,
+        description="Share of logged predictions that the version's own bundle does not reproduce.",
     )
 
 
@@ -157,8 +173,23 @@ class GateReport(Frozen):
     champion: Evaluation | None
     candidate: Evaluation
     auc_gain: Metric | None = Field(None, description="Candidate minus champion, paired by day.")
-    brier_gain: Metric | None = Field(None, description="Champion minus candidate: above 0 is better.")
+    brier_gain: Metric | None = Field(
+        None, description="Champion minus candidate: above 0 is better."
+    )
     slices: dict[str, Metric] = Field(default_factory=dict)
+
+
+class WatchReport(Frozen):
+    """The paired comparison of a promoted champion with the one before, on live outcomes."""
+
+    verdict: Literal["wait", "keep", "harm"]
+    reasons: tuple[str, ...]
+    num_rows: int = Field(ge=0)
+    num_days: int = Field(ge=0)
+    auc_gain: Metric | None = Field(None, description="Champion minus previous, paired by day.")
+    brier_gain: Metric | None = Field(
+        None, description="Previous minus champion: above 0 is better."
+    )
 
 
 class Action(Frozen):
@@ -194,6 +225,19 @@ class LoopState(Frozen):
     last_training_at: AwareDatetime | None = None
     promoted_at: AwareDatetime | None = None
     reference: Evaluation | None = Field(None, description="The champion's figures at its gate.")
+    attempts: tuple[AwareDatetime, ...] = Field(
+        (), description="Trainings that count against the budget, failed ones too."
+    )
+    last_recalibration_at: AwareDatetime | None = None
+    alerts: dict[Cause, AwareDatetime] = Field(
+        default_factory=dict,
+        description="End of the evidence that each cause was last alerted for.",
+    )
+    watched_at: AwareDatetime | None = Field(None, description="The last look of the watch.")
+    watch: WatchReport | None = Field(None, description="What the last look of the watch said.")
+    carried_labels: int = Field(
+        0, ge=0, description="New labels known before the champion's last recalibration."
+    )
 
 
 class Receipt(Frozen):

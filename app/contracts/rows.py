@@ -1,7 +1,7 @@
 """Describe the columns of one model: names, types, limits, privacy.
 
-Knows Arrow types and nothing of files, tables, HTTP or Ray. Everything that handles rows (validation,
-requests, responses, tables, the encoder) reads this one description.
+Knows Arrow types and nothing of files, tables, HTTP or Ray. Everything that handles rows
+(validation, requests, responses, tables, the encoder) reads this one description.
 """
 
 from datetime import timedelta
@@ -48,13 +48,21 @@ class Column(Frozen):
     @model_validator(mode="after")
     def _limits_fit_the_kind(self) -> Self:
         if self.kind != "number" and (self.minimum is not None or self.maximum is not None):
-            raise ValueError(f"column {self.name}: minimum and maximum are for numbers, not {self.kind}")
+            raise ValueError(
+                f"column {self.name}: minimum and maximum are for numbers, not {self.kind}"
+            )
         if self.kind != "category" and self.categories is not None:
-            raise ValueError(f"column {self.name}: categories are for category columns, not {self.kind}")
+            raise ValueError(
+                f"column {self.name}: categories are for category columns, not {self.kind}"
+            )
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
-            raise ValueError(f"column {self.name}: minimum {self.minimum} is over maximum {self.maximum}")
+            raise ValueError(
+                f"column {self.name}: minimum {self.minimum} is over maximum {self.maximum}"
+            )
         if self.privacy == "personal" and self.kind not in ("identifier", "category"):
-            raise ValueError(f"column {self.name}: a personal column must be an identifier or category")
+            raise ValueError(
+                f"column {self.name}: a personal column must be an identifier or category"
+            )
         return self
 
     @property
@@ -114,7 +122,9 @@ class Contract(Frozen):
     @property
     def features(self) -> tuple[Column, ...]:
         """Columns that the encoder sees."""
-        return tuple(c for c in self.columns if c.feature and c.kind in ("number", "category", "time"))
+        return tuple(
+            c for c in self.columns if c.feature and c.kind in ("number", "category", "time")
+        )
 
     @property
     def personal(self) -> tuple[str, ...]:
