@@ -1,0 +1,217 @@
+"""Join the cluster that RAY_ADDRESS names, or start one and own it. The one place where Ray begins.
+
+A cluster started here runs as a child process on free ports, asks for a token, and ends with its
+owner. Knows Ray; knows nothing of models.
+"""
+
+import contextlib
+import ctypes
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.config import Config
+from app.sections import ClusterConfig
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+# Read when Ray is imported or when its processes start; an operator's own setting wins.
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # The default, 15, lets any other process starve a replica.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_DATA_ENABLE_ARROW_BACKED_PANDAS_CONVERSION": "0",
+    "RAY_TQDM": "0",
+    # Read by torch when it is imported: spinning threads on a shared core train ten times slower.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "DO_NOT_TRACK": "1",
+}
+PR_SET_PDEATHSIG = 1
+START_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The cluster that this process is connected to."""
+
+    address: str
+    dashboard_url: str | None
+    started: bool
+
+
+class ClusterError(ValueError):
+    """The cluster could not be started or joined; the message says what to look at."""
+
+
+@contextlib.contextmanager
+def session(config: Config) -> Iterator[Cluster]:
+    """Connect to Ray for the length of a `with` block.
+
+    Joins RAY_ADDRESS when it is set. Otherwise starts a head node as a child process and stops it
+    on the way out, also when this process is killed.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield _describe(started=False)
+        return
+    with contextlib.ExitStack() as stack:
+        address = os.environ.get("RAY_ADDRESS")
+        started = not address
+        if not address:
+            address = stack.enter_context(_head_node(config))
+        _connect(address, config)
+        stack.callback(ray.shutdown)
+        yield _describe(started)
+
+
+def _describe(started: bool) -> Cluster:
+    """Say where this process is connected."""
+    import ray
+
+    context = ray.get_runtime_context()
+    url = ray._private.worker._global_node.webui_url if ray._private.worker._global_node else None
+    return Cluster(context.gcs_address, f"http://{url}" if url else None, started)
+
+
+def _connect(address: str, config: Config) -> None:
+    """Join a running cluster as a driver whose workers find this code."""
+    import ray
+    from ray import _raylet
+
+    # The authentication mode is cached at import; Ray refreshes it the same way.
+    _raylet.Config.initialize("")  # type: ignore[attr-defined]
+    in_a_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    try:
+        ray.init(
+            address=address,
+            namespace=namespace(config),
+            log_to_driver=False,
+            configure_logging=True,
+            logging_level=logging.ERROR,
+            runtime_env=None if in_a_job else _code_environment(),
+        )
+    except ConnectionError as error:
+        raise ClusterError(f"RAY_ADDRESS {address}: no cluster answers there; {error}") from error
+
+
+def namespace(config: Config) -> str:
+    """Name the Ray namespace of one model's actors."""
+    return f"mainspring-{config.name}"
+
+
+def _code_environment() -> dict[str, object]:
+    """Let workers import this code from where the driver has it."""
+    return {"env_vars": {"PYTHONPATH": str(PROJECT_ROOT)}}
+
+
+@contextlib.contextmanager
+def _head_node(config: Config) -> Iterator[str]:
+    """Run `ray start --head --block` as a child and yield its address."""
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if os.environ["RAY_AUTH_MODE"] == "token":
+        os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(_token_file(config.workspace)))
+    folder = Path(tempfile.mkdtemp(prefix="mainspring-"))
+    port, dashboard_port, agent_port, client_port = _free_ports(4)
+    log = folder / "head.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            _start_command(config.cluster, folder, port, dashboard_port, agent_port, client_port),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": _python_path(), "PATH": _path()},
+            start_new_session=True,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        )
+    try:
+        _await_start(process, log)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start_command(cluster: ClusterConfig, folder: Path, *ports: int) -> list[str]:
+    port, dashboard_port, agent_port, client_port = ports
+    return [
+        sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block",
+        "--node-ip-address=127.0.0.1",
+        f"--port={port}",
+        f"--ray-client-server-port={client_port}",
+        f"--include-dashboard={'true' if cluster.dashboard else 'false'}",
+        "--dashboard-host=127.0.0.1",
+        f"--dashboard-port={dashboard_port}",
+        f"--dashboard-agent-listen-port={agent_port}",
+        f"--num-cpus={cluster.num_cpus}",
+        f"--object-store-memory={cluster.object_store_mb * 2**20}",
+        f"--temp-dir={folder}",
+        "--disable-usage-stats",
+    ]  # fmt: skip
+
+
+def _token_file(workspace: Path) -> Path:
+    """Create this workspace's cluster token once, readable by its owner only."""
+    file = workspace / "keys" / "ray_token"
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as output:
+            output.write(secrets.token_hex(32))
+    return file
+
+
+def _python_path() -> str:
+    """Put this code first on the import path of every process of the cluster."""
+    rest = os.environ.get("PYTHONPATH", "")
+    return f"{PROJECT_ROOT}{os.pathsep}{rest}" if rest else str(PROJECT_ROOT)
+
+
+def _path() -> str:
+    """Let `python` in a submitted entrypoint be the interpreter that runs Ray."""
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel to end this child when its parent dies."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Find distinct free ports on the loopback interface."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _await_start(process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Wait until the head node says it has started."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            told = log.read_text()[-2000:]
+            raise ClusterError(f"Ray did not start (exit {process.returncode}): {told}")
+        if b"Ray runtime started" in log.read_bytes():
+            return
+        time.sleep(0.1)
+    raise ClusterError(f"Ray did not start within {START_SECONDS} s: {log.read_text()[-2000:]}")

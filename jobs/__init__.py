@@ -1,0 +1,1 @@
+"""One verb, one file: parse, load the configuration, call the app, print one record."""
