@@ -1,0 +1,1 @@
+"""The SQL ledger: decisions, versions, roles, evidence, offsets, clock; changed in transactions."""
