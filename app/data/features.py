@@ -1,0 +1,202 @@
+"""Turn rows into what a network reads, the same way everywhere: training, batch scoring, serving.
+
+A number becomes its position among the quantile edges of the training rows: a robust scale that
+clips and imputes. A category becomes its place in a vocabulary, with a bucket for unseen values and
+one for nulls. A time becomes its places in the day and in the week. The encoder's JSON is the same
+byte for byte under any partitioning and order of the rows, since its statistics are. Knows tables
+and columns; knows nothing of labels, networks or where rows come from.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import Field
+
+from app.contracts.rows import Frozen
+from app.data.statistics import (
+    CategoryCounts,
+    NumberCounts,
+    Statistics,
+    any_column,
+    number_column,
+    text_column,
+)
+from app.sections import FeaturesConfig
+
+__all__ = [
+    "Encoded",
+    "Encoder",
+    "InputShape",
+    "Statistics",
+    "number_column",
+    "text_column",
+]
+
+NULL_POSITION = -1.0
+UNSEEN, NULL, FIRST_KNOWN = 0, 1, 2
+DAY_US = 86_400_000_000
+
+
+class InputShape(Frozen):
+    """What a network must know of an encoder: widths, not meanings."""
+
+    num_bins: tuple[int, ...] = Field(description="Quantile bins of each number, 0 for a constant.")
+    has_null: tuple[bool, ...] = Field(description="Whether a number has a null indicator.")
+    num_categories: tuple[int, ...] = Field(
+        description="Codes of each category, unseen and null included."
+    )
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Rows as a network reads them.
+
+    A number is kept compact, as bin index plus fraction (-1 for null): the network widens it per
+    batch, so that a year of rows is 40 MB rather than 540.
+    """
+
+    numbers: NDArray[np.float32]
+    """[B, F]: positions in 0..num_bins, or -1 for a null that training has seen."""
+    categories: NDArray[np.int64]
+    """[B, C]: 0 unseen, 1 null, then the vocabulary."""
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+class NumberFeature(Frozen):
+    """One number: ascending quantile edges of the training rows, from minimum to maximum."""
+
+    name: str
+    edges: tuple[float, ...]
+    fill: float = Field(description="Position that stands for a null when training has seen none.")
+    has_null: bool
+
+    @property
+    def num_bins(self) -> int:
+        """Number of bins between the edges."""
+        return max(len(self.edges) - 1, 0)
+
+    def positions(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Place values among the edges, linearly within a bin, clipped at both ends."""
+        if self.num_bins:
+            placed = np.interp(values, *_places(self.edges))
+        else:
+            placed = np.where(np.isnan(values), np.nan, 0.0)
+        null = np.isnan(placed)
+        if null.any():
+            placed[null] = NULL_POSITION if self.has_null else self.fill
+        return placed
+
+
+class CategoryFeature(Frozen):
+    """One category: its vocabulary in alphabetical order."""
+
+    name: str
+    vocabulary: tuple[str, ...]
+
+    @cached_property
+    def _value_set(self) -> pa.Array:
+        return pa.array([None, *self.vocabulary], pa.string())
+
+    @property
+    def num_codes(self) -> int:
+        """Number of codes, unseen and null included."""
+        return FIRST_KNOWN + len(self.vocabulary)
+
+    def codes(self, column: pa.ChunkedArray) -> NDArray[np.int64]:
+        """Place values in the vocabulary: 0 unseen, 1 null, then the vocabulary."""
+        found = pc.index_in(column, value_set=self._value_set)
+        codes: NDArray[np.int64] = pc.fill_null(found, -1).to_numpy().astype(np.int64) + NULL
+        return codes
+
+
+class Encoder(Frozen):
+    """A fitted encoder."""
+
+    numbers: tuple[NumberFeature, ...]
+    times: tuple[str, ...]
+    categories: tuple[CategoryFeature, ...]
+
+    @classmethod
+    def fit(cls, statistics: Statistics, config: FeaturesConfig) -> Self:
+        """Choose edges and vocabularies from counts alone."""
+        return cls(
+            numbers=tuple(_number(n, c, config.num_bins) for n, c in statistics.numbers.items()),
+            times=statistics.times,
+            categories=tuple(_category(n, c, config) for n, c in statistics.categories.items()),
+        )
+
+    @property
+    def shape(self) -> InputShape:
+        """Widths for the network. Each time is four numbers of one bin, after the numbers."""
+        num_cycles = 4 * len(self.times)
+        return InputShape(
+            num_bins=tuple(n.num_bins for n in self.numbers) + (1,) * num_cycles,
+            has_null=tuple(n.has_null for n in self.numbers) + (False,) * num_cycles,
+            num_categories=tuple(c.num_codes for c in self.categories),
+        )
+
+    def transform(self, table: pa.Table) -> Encoded:
+        """Encode accepted rows; each row's code depends on that row alone.
+
+        Raises ValueError when a column is missing.
+        """
+        num_numbers = len(self.numbers)
+        numbers_BF = np.empty((table.num_rows, num_numbers + 4 * len(self.times)), np.float32)
+        for i, number in enumerate(self.numbers):
+            numbers_BF[:, i] = number.positions(number_column(table, number.name))
+        for i, name in enumerate(self.times):
+            first = num_numbers + 4 * i
+            numbers_BF[:, first : first + 4] = _cycles(table, name)
+        categories_BC = np.empty((table.num_rows, len(self.categories)), np.int64)
+        for i, category in enumerate(self.categories):
+            categories_BC[:, i] = category.codes(text_column(table, category.name))
+        return Encoded(numbers_BF, categories_BC)
+
+    def to_json(self) -> bytes:
+        """Write as JSON: equal encoders give equal bytes."""
+        return self.model_dump_json(indent=1).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Self:
+        """Read what to_json wrote."""
+        return cls.model_validate_json(content)
+
+
+# Not kept on the feature: pydantic would compare arrays when it compares features.
+@lru_cache(maxsize=4096)
+def _places(edges: tuple[float, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return np.array(edges), np.arange(len(edges), dtype=np.float64)
+
+
+def _number(name: str, counts: NumberCounts, num_bins: int) -> NumberFeature:
+    has_null = counts.num_nulls > 0
+    if counts.minimum is None or counts.maximum is None:
+        return NumberFeature(name=name, edges=(), fill=0.0, has_null=has_null)
+    inner = {counts.quantile(i, num_bins) for i in range(1, num_bins)}
+    edges = tuple(sorted({counts.minimum, *inner, counts.maximum}))
+    middle = float(np.interp(counts.quantile(1, 2), edges, np.arange(len(edges), dtype=np.float64)))
+    return NumberFeature(name=name, edges=edges, fill=middle, has_null=has_null)
+
+
+def _category(name: str, counts: CategoryCounts, config: FeaturesConfig) -> CategoryFeature:
+    frequent = [(-n, value) for value, n in counts.counts.items() if n >= config.min_category_count]
+    chosen = sorted(frequent)[: config.max_categories]
+    return CategoryFeature(name=name, vocabulary=tuple(sorted(value for _, value in chosen)))
+
+
+def _cycles(table: pa.Table, name: str) -> NDArray[np.float64]:
+    """Give sine and cosine of the time of day and of week (UTC), moved to 0..1; a null is 0.5."""
+    column = any_column(table, name).cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+    since_epoch = pc.cast(column, pa.float64(), safe=False).to_numpy()
+    monday = since_epoch + 3 * DAY_US  # 1970-01-01 was a Thursday.
+    angles = [2 * np.pi * (moved % period) / period for moved, period in
+              ((since_epoch, DAY_US), (monday, 7 * DAY_US))]  # fmt: skip
+    waves = np.stack([wave(angle) for angle in angles for wave in (np.sin, np.cos)], axis=1)
+    return np.nan_to_num((waves + 1) / 2, nan=0.5)

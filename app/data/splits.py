@@ -1,0 +1,79 @@
+"""Divide the days of a window: train, stop (early stopping and calibration), gate.
+
+Knows prediction times and the split's settings; knows nothing of the rows themselves. Days are
+whole UTC dates of prediction time, so that rows of one day, which share weather and knock-on
+delays, never stand on both sides.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from app.sections import SplitConfig
+
+TRAIN, STOP, GATE = 0, 1, 2
+MICROSECONDS_PER_DAY = 86_400_000_000
+
+
+class SplitError(ValueError):
+    """A window too short to be divided."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """The role of every row (TRAIN, STOP or GATE, in row order) and the days that are held out."""
+
+    roles: npt.NDArray[np.int8]
+    gate_days: tuple[date, ...]
+    stop_days: tuple[date, ...]
+
+    def mask(self, role: int) -> npt.NDArray[np.bool_]:
+        """Tell which rows play a role."""
+        chosen: npt.NDArray[np.bool_] = self.roles == role
+        return chosen
+
+
+def split_days(
+    prediction_time: pa.Array | pa.ChunkedArray, end: datetime, split: SplitConfig, seed: int
+) -> Split:
+    """Divide rows by the day of their prediction time.
+
+    Gate days are every n-th of the last `gate_window_days` before `end`, counted by the day's own
+    number so that windows which overlap hold out the same days; `seed` chooses which. The latest
+    `stop_days` that are no gate days stop training. Days without rows count for nothing. Raises
+    SplitError when no day is left to train on.
+    """
+    numbers = day_numbers(prediction_time)
+    present = np.unique(numbers)
+    last = _number((end - timedelta(microseconds=1)).astimezone(UTC).date())
+    recent = (present > last - split.gate_window_days) & (present <= last)
+    gate = present[recent & (present % split.gate_every_days == seed % split.gate_every_days)]
+    others = np.setdiff1d(present, gate)
+    stop = others[-split.stop_days :]
+    if len(others) <= split.stop_days:
+        raise SplitError(
+            f"{len(present)} days with rows leave none to train on: {len(gate)} are gate days and "
+            f"{len(stop)} stop training; widen the window or lower training.split.stop_days"
+        )
+    roles = np.full(len(numbers), TRAIN, np.int8)
+    roles[np.isin(numbers, stop)] = STOP
+    roles[np.isin(numbers, gate)] = GATE
+    return Split(roles, _dates(gate), _dates(stop))
+
+
+def day_numbers(times: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Return days since 1970-01-01 (UTC) of a column of timestamps in microseconds."""
+    microseconds = times.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()
+    days: npt.NDArray[np.int64] = np.floor_divide(microseconds, MICROSECONDS_PER_DAY)
+    return days
+
+
+def _number(day: date) -> int:
+    return (day - date(1970, 1, 1)).days
+
+
+def _dates(numbers: npt.NDArray[np.int64]) -> tuple[date, ...]:
+    return tuple(date(1970, 1, 1) + timedelta(days=int(number)) for number in numbers)

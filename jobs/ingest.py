@@ -1,0 +1,44 @@
+"""Bring a model's source into its tables. Running it again adds nothing."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.config import Config, load_config
+from app.data.preprocess import IngestResult, ingest
+from app.data.tables import Tables
+from app.ledger.clock import read_clock
+from app.ledger.database import open_ledger
+from app.session import session
+from jobs.outcome import report, user_errors
+
+
+def main(
+    config: Annotated[Path, typer.Option(help="The model's YAML file.")],
+    until: Annotated[
+        datetime | None,
+        typer.Option(
+            help="Rows asked before, outcomes known by this time; UTC unless it has a zone."
+        ),
+    ] = None,
+    set_: Annotated[list[str], typer.Option("--set", help="Override: section.key=value.")] = [],  # noqa: B006
+) -> None:
+    """Read, validate, pseudonymise and commit rows and outcomes; print what became of them."""
+    with user_errors():
+        settings = load_config(config, set_)
+        with session(settings):
+            report(run(settings, until))
+
+
+def run(config: Config, until: datetime | None = None) -> IngestResult:
+    """Ingest in a session that is open already; rows arrive at the time of the model's clock."""
+    if until is not None and until.tzinfo is None:
+        until = until.replace(tzinfo=UTC)
+    clock = read_clock(open_ledger(config.ledger_url), config, datetime.now(UTC))
+    return ingest(config, Tables(config.tables_path, config.contract), until, at=clock.now)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,155 @@
+"""The encoder and the statistics that it is fitted from."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.contracts.rows import TIMESTAMP, Column, Contract
+from app.data.features import Encoder, NumberFeature, Statistics
+from app.data.statistics import NumberCounts
+from app.sections import FeaturesConfig
+from tests.learning_world import CONTRACT, make_encoder, make_rows
+
+ROWS = make_rows(600)
+CONFIG = FeaturesConfig(num_bins=8, min_category_count=5)
+
+
+def one_number(values: list[float | None], **config: int) -> NumberFeature:
+    contract = Contract(
+        id="i",
+        event_time="t",
+        label="y",
+        columns=(
+            Column(name="i", kind="identifier", feature=False),
+            Column(name="t", kind="time", feature=False),
+            Column(name="x", kind="number", nullable=True),
+        ),
+    )
+    table = pa.table({"x": pa.array(values, pa.float64())})
+    fitted = Encoder.fit(Statistics.collect(table, contract), FeaturesConfig(**config))
+    return fitted.numbers[0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(cuts=st.lists(st.integers(0, 600), max_size=6), seed=st.integers(0, 2**32 - 1))
+def test_encoder_json_is_the_same_for_any_partitioning_and_order(
+    cuts: list[int], seed: int
+) -> None:
+    shuffled = ROWS.take(np.random.default_rng(seed).permutation(len(ROWS)))
+    edges = [0, *sorted(cuts), len(ROWS)]
+    blocks = [shuffled.slice(a, b - a) for a, b in pairwise(edges)]
+    parts = [Statistics.collect(block, CONTRACT) for block in blocks]
+    travelled = [Statistics.from_json(part.to_json()) for part in reversed(parts)]
+    merged = Statistics.merge_all(travelled)
+    assert Encoder.fit(merged, CONFIG).to_json() == make_encoder(ROWS).to_json()
+
+
+def test_a_changed_value_changes_the_encoder() -> None:
+    column = pc.add(ROWS["weight"], 1.0)
+    moved = ROWS.set_column(ROWS.schema.get_field_index("weight"), "weight", column)
+    assert make_encoder(moved).to_json() != make_encoder(ROWS).to_json()
+
+
+def test_encoder_read_back_encodes_the_same() -> None:
+    encoder = make_encoder(ROWS)
+    again = Encoder.from_json(encoder.to_json())
+    first, second = encoder.transform(ROWS), again.transform(ROWS)
+    np.testing.assert_array_equal(first.numbers, second.numbers)
+    np.testing.assert_array_equal(first.categories, second.categories)
+
+
+def test_a_row_is_encoded_alone_as_in_company() -> None:
+    encoder = make_encoder(ROWS)
+    together = encoder.transform(ROWS)
+    for i in (0, 17, 599):
+        alone = encoder.transform(ROWS.slice(i, 1))
+        np.testing.assert_array_equal(alone.numbers[0], together.numbers[i])
+        np.testing.assert_array_equal(alone.categories[0], together.categories[i])
+
+
+def test_edges_are_quantiles_of_the_rows() -> None:
+    values = np.random.default_rng(3).normal(size=4000)
+    edges = one_number(values.tolist(), num_bins=10).edges
+    expected = np.sort(values)[[0, *(400 * i - 1 for i in range(1, 10)), 3999]]
+    np.testing.assert_allclose(edges, expected, rtol=2e-5)
+    assert edges[0] == values.min()
+    assert edges[-1] == values.max()
+
+
+def test_a_number_becomes_its_position_clipped_at_both_ends() -> None:
+    feature = NumberFeature(name="x", edges=(0.0, 10.0, 30.0), fill=1.0, has_null=True)
+    values = np.array([-5.0, 0.0, 5.0, 10.0, 25.0, 30.0, 1e9, np.nan])
+    assert feature.positions(values).tolist() == [0, 0, 0.5, 1, 1.75, 2, 2, -1]
+
+
+def test_a_null_is_the_median_when_training_saw_none() -> None:
+    feature = one_number([1.0, 2.0, 3.0, 4.0, 5.0], num_bins=4)
+    assert not feature.has_null
+    null, median = feature.positions(np.array([np.nan, 3.0]))
+    assert null == median
+
+
+@pytest.mark.parametrize("values", [[7.0] * 5, [None] * 5, [7.0, None]])
+def test_constant_and_empty_columns_encode_to_finite_numbers(values: list[float | None]) -> None:
+    feature = one_number(values, num_bins=4)
+    assert feature.num_bins == 0
+    assert np.isfinite(feature.positions(np.array([7.0, -1.0, np.nan]))).all()
+
+
+def test_infinite_values_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="column x: holds infinite"):
+        NumberCounts.collect("x", np.array([1.0, math.inf]))
+
+
+def test_negative_zero_is_zero() -> None:
+    counts = NumberCounts.collect("x", np.array([0.0, -0.0]))
+    assert counts.values.tolist() == [0.0]
+    assert counts.counts.tolist() == [2]
+
+
+def test_unseen_and_null_categories_have_buckets_of_their_own() -> None:
+    encoder = make_encoder(ROWS)
+    depot = next(category for category in encoder.categories if category.name == "depot")
+    codes = depot.codes(pa.chunked_array([["north", None, "moon", "west"]]))
+    assert depot.vocabulary == ("north", "south", "west")
+    assert codes.tolist() == [2, 1, 0, 4]
+
+
+def test_rare_categories_share_the_unseen_bucket() -> None:
+    table = pa.table({**{name: ROWS[name] for name in ROWS.column_names}})
+    rare = pa.array(["common"] * 596 + ["rare"] * 4)
+    table = table.set_column(table.schema.get_field_index("depot"), "depot", rare)
+    depot = next(c for c in make_encoder(table).categories if c.name == "depot")
+    assert depot.vocabulary == ("common",)
+
+
+def test_the_vocabulary_keeps_the_most_frequent() -> None:
+    config = FeaturesConfig(num_bins=8, min_category_count=1, max_categories=2)
+    encoder = Encoder.fit(Statistics.collect(ROWS, CONTRACT), config)
+    depot = next(c for c in encoder.categories if c.name == "depot")
+    assert depot.vocabulary == ("north", "south")
+
+
+def test_times_become_cycles_of_day_and_week() -> None:
+    encoder = make_encoder(ROWS)
+    due = ["2020-01-06T00:00:00", "2020-01-06T12:00:00", "2020-01-13T00:00:00", None]
+    table = ROWS.slice(0, 4).set_column(
+        1, "due", pa.array(due).cast(pa.timestamp("us")).cast(TIMESTAMP)
+    )
+    cycles = encoder.transform(table).numbers[:, 2:]
+    midnight_on_monday = [0.5, 1.0, 0.5, 1.0]
+    np.testing.assert_allclose(cycles[0], midnight_on_monday, atol=1e-6)
+    np.testing.assert_allclose(cycles[1, :2], [0.5, 0.0], atol=1e-6)
+    np.testing.assert_allclose(cycles[2], cycles[0], atol=1e-6)
+    assert cycles[3].tolist() == [0.5] * 4
+
+
+def test_a_missing_column_is_named() -> None:
+    with pytest.raises(ValueError, match="no column weight"):
+        make_encoder(ROWS).transform(ROWS.drop_columns(["weight"]))
