@@ -1,0 +1,1 @@
+"""Define what a model is, what it predicts and how well."""

@@ -1,0 +1,150 @@
+"""The tabular network: piecewise-linear numbers, embeddings, an ensemble that shares its weights.
+
+Sources: Gorishniy et al., On embeddings for numerical features (2022) for the piecewise-linear
+encoding; Gorishniy et al., TabM (2025) and Wen et al., BatchEnsemble (2020) for members that share
+matrices and differ by vectors. Knows tensors and widths; knows nothing of columns, labels or
+training.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from app.data.features import NULL_POSITION, InputShape
+from app.sections import NetworkConfig
+
+assert NULL_POSITION == -1.0  # The widening below relies on it.
+
+
+class TabularNetwork(nn.Module):
+    """Logits of every member for encoded rows."""
+
+    def __init__(self, config: NetworkConfig, shape: InputShape) -> None:
+        """Draw initial weights from torch's global generator."""
+        super().__init__()
+        self.config, self.shape = config, shape
+        source, sign, offset = _widening(shape)
+        self.register_buffer("source_D", source, persistent=False)
+        self.register_buffer("sign_D", sign, persistent=False)
+        self.register_buffer("offset_D", offset, persistent=False)
+        first = torch.tensor([0, *shape.num_categories], dtype=torch.int64).cumsum(0)
+        self.register_buffer("first_code_C", first[:-1], persistent=False)
+        # One table for all categories: one gather forward, one scatter backward.
+        self.embedding = nn.Embedding(int(first[-1]), config.embedding)
+        nn.init.normal_(self.embedding.weight, std=0.1)
+        num_inputs = len(source) + config.embedding * len(shape.num_categories)
+        self.first = MemberLinear(num_inputs, config.hidden, config.num_members, spread=True)
+        self.rest = nn.ModuleList(
+            MemberLinear(config.hidden, config.hidden, config.num_members)
+            for _ in range(config.num_layers - 1)
+        )
+        self.head_KH = nn.Parameter(
+            torch.randn(config.num_members, config.hidden) / math.sqrt(config.hidden)
+        )
+        self.head_bias_K = nn.Parameter(torch.zeros(config.num_members))
+
+    def widen(self, numbers_BF: Tensor) -> Tensor:
+        """Widen positions to a column a bin: 1 below the value's bin, the fraction in it, 0 above.
+
+        A null (-1) is 0 in every bin and 1 in its indicator. Done per batch: 336,776 rows of 29
+        numbers stay 40 MB, and the clamp is under a twentieth of a step.
+        """
+        gathered = numbers_BF.index_select(1, self.get_buffer("source_D"))
+        return torch.addcmul(
+            self.get_buffer("offset_D"), gathered, self.get_buffer("sign_D")
+        ).clamp_(0, 1)
+
+    def forward(self, numbers_BF: Tensor, categories_BC: Tensor) -> Tensor:
+        """Give logits [B, K] of K members; a probability is the mean of their sigmoids."""
+        wide_BD = self.widen(numbers_BF)
+        embedded_BE = self.embedding(categories_BC + self.get_buffer("first_code_C")).flatten(1)
+        # Each activation runs on the layout in which its product was written.
+        hidden_KBH = self._activate(self.first.from_shared(wide_BD, embedded_BE)).transpose(0, 1)
+        for layer in self.rest:
+            hidden_KBH = self._activate(layer(hidden_KBH))
+        logits_KB = (hidden_KBH * self.head_KH[:, None]).sum(2) + self.head_bias_K[:, None]
+        return logits_KB.T
+
+    def probability(self, numbers_BF: Tensor, categories_BC: Tensor) -> Tensor:
+        """Give probabilities [B]: the mean over members."""
+        return torch.sigmoid(self(numbers_BF, categories_BC)).mean(1)
+
+    def _activate(self, hidden: Tensor) -> Tensor:
+        hidden = torch.relu(hidden)
+        if not self.training or not self.config.dropout:
+            return hidden
+        return hidden * dropout_mask(hidden, self.config.dropout)
+
+
+def dropout_mask(like: Tensor, share: float) -> Tensor:
+    """Draw a mask of 0 and 1 / (1 - share), the share to the nearest 256th.
+
+    Eight elements a random number, compared as floats: on one core 1.3 ms for a batch of 1,024,
+    where torch's own dropout takes 11 ms, a fifth of a step.
+    """
+    dropped = round(share * 256)
+    words = torch.empty(-(-like.numel() // 8), dtype=torch.int64, device=like.device)
+    drawn = words.random_(-(2**63), None).view(torch.uint8)[: like.numel()].view(like.shape)
+    return drawn.to(like.dtype).ge_(dropped).mul_(256 / (256 - dropped))
+
+
+class MemberLinear(nn.Module):
+    """A linear layer of K members that share a matrix.
+
+    A member has of its own a factor for each input and each output, and a bias.
+    The factors are folded into K matrices before the product. That costs K * inputs * outputs
+    multiplications a batch and saves K copies of the batch, forward and backward.
+    """
+
+    def __init__(
+        self, num_inputs: int, num_outputs: int, num_members: int, spread: bool = False
+    ) -> None:
+        """Start members apart by random signs on the inputs when spread is set, else equal."""
+        super().__init__()
+        bound = 1 / math.sqrt(num_inputs)
+        self.weight = nn.Parameter(torch.empty(num_inputs, num_outputs).uniform_(-bound, bound))
+        self.bias_KO = nn.Parameter(
+            torch.empty(num_outputs).uniform_(-bound, bound).repeat(num_members, 1)
+        )
+        if num_members == 1:
+            self.register_parameter("factor_KI", None)
+            self.register_parameter("factor_KO", None)
+            return
+        ones = torch.ones(num_members, num_inputs)
+        self.factor_KI = nn.Parameter(torch.randint(0, 2, ones.shape) * 2.0 - 1 if spread else ones)
+        self.factor_KO = nn.Parameter(torch.ones(num_members, num_outputs))
+
+    def forward(self, x_KBI: Tensor) -> Tensor:
+        """Map each member's own input [K, B, I] to [K, B, O]."""
+        return torch.baddbmm(self.bias_KO[:, None], x_KBI, self._folded())
+
+    def from_shared(self, *parts_BI: Tensor) -> Tensor:
+        """Map an input that all members share, given in parts side by side, to [B, K, O].
+
+        A part that needs no gradient gets none: three quarters of the backward pass of the first
+        layer.
+        """
+        folded_IKO = self._folded().permute(1, 0, 2).flatten(1)
+        total, first = self.bias_KO.flatten(), 0
+        for part in parts_BI:
+            last = first + part.shape[1]
+            total = torch.addmm(total, part, folded_IKO[first:last])
+            first = last
+        return total.view(-1, *self.bias_KO.shape)
+
+    def _folded(self) -> Tensor:
+        if self.factor_KI is None:
+            return self.weight[None]
+        return self.weight * self.factor_KI[:, :, None] * self.factor_KO[:, None, :]
+
+
+def _widening(shape: InputShape) -> tuple[Tensor, Tensor, Tensor]:
+    """Describe each wide column as clamp(sign * number[source] + offset, 0, 1)."""
+    columns = [
+        (i, 1.0, -float(b)) for i, num_bins in enumerate(shape.num_bins) for b in range(num_bins)
+    ]
+    columns += [(i, -1.0, 0.0) for i, has_null in enumerate(shape.has_null) if has_null]
+    source = torch.tensor([c[0] for c in columns], dtype=torch.int64)
+    sign, offset = (torch.tensor([c[i] for c in columns], dtype=torch.float32) for i in (1, 2))
+    return source, sign, offset
