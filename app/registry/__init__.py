@@ -1,0 +1,1 @@
+"""Versions, the artifacts they name and the roles they play."""
