@@ -1,0 +1,1 @@
+"""Fit a model version from a pinned snapshot."""

@@ -1,0 +1,221 @@
+"""From a window of rows to a model bundle: divide, encode, fit, calibrate, evaluate, assemble.
+
+Knows tables, the contract and the training section; knows nothing of Ray, storage or the clock. The
+Ray shell runs the same steps with the middle part on workers; `fit_in_process` runs them all right
+here.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+
+from app.config import Config
+from app.contracts.records import DatasetVersion, Evaluation, ModelVersion
+from app.contracts.rows import Contract
+from app.data.features import Encoder, InputShape, Statistics
+from app.data.profile import Profile
+from app.data.splits import GATE, STOP, TRAIN, Split, split_days
+from app.model.bundle import ModelBundle
+from app.model.calibration import Calibrator
+from app.model.evaluation import evaluate
+from app.model.networks import TabularNetwork
+from app.training.fitting import FitState, Rows, fit
+
+SCORED_ROWS = 20_000
+# All that decides what a model is made of, beside the rows.
+SECTIONS = ("contract", "features", "training")
+SOURCES = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Window:
+    """The rows of a snapshot with the part that each plays."""
+
+    table: pa.Table
+    split: Split
+
+    @cached_property
+    def known(self) -> NDArray[np.bool_]:
+        """Which rows have a known outcome."""
+        known: NDArray[np.bool_] = pc.equal(self.table["state"], "known").to_numpy()
+        return known
+
+    @cached_property
+    def train(self) -> pa.Table:
+        """Rows that the encoder is fitted on, with or without an outcome."""
+        return self._rows(self.split.mask(TRAIN))
+
+    @cached_property
+    def labelled_train(self) -> pa.Table:
+        """Rows that the network is fitted on."""
+        return self._rows(self.split.mask(TRAIN) & self.known)
+
+    @cached_property
+    def labelled_stop(self) -> pa.Table:
+        """Rows that stop training and fit the calibrator."""
+        return self._rows(self.split.mask(STOP) & self.known)
+
+    @cached_property
+    def shaping(self) -> pa.Table:
+        """Every row that shapes the model: none of a gate day."""
+        return self._rows(~self.split.mask(GATE))
+
+    @property
+    def held_out_days(self) -> tuple[str, ...]:
+        """UTC dates that shape nothing."""
+        return tuple(day.isoformat() for day in self.split.gate_days)
+
+    def _rows(self, mask: NDArray[np.bool_]) -> pa.Table:
+        return self.table.filter(pa.array(mask)).combine_chunks()
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A bundle and how it came to be."""
+
+    bundle: ModelBundle
+    evaluation: Evaluation
+    window: Window
+    state: FitState
+
+    def version(
+        self, config: Config, dataset: DatasetVersion, run: str, created_at: datetime
+    ) -> ModelVersion:
+        """Describe the bundle for the registry."""
+        return ModelVersion(
+            digest=self.bundle.digest,
+            model=config.name,
+            run=run,
+            kind="trained",
+            created_at=created_at,
+            dataset=dataset,
+            trained_until=dataset.end,
+            held_out_days=self.window.held_out_days,
+            config_digest=config.digest_of(*SECTIONS),
+            code_version=code_version(),
+            seed=config.training.seed,
+            evaluation=self.evaluation,
+        )
+
+
+def open_window(config: Config, table: pa.Table, end: datetime) -> Window:
+    """Divide the rows of a loaded snapshot that ends at `end`.
+
+    Raises ValueError when no row with a known outcome is left to train or to stop.
+    """
+    split = split_days(table["prediction_time"], end, config.training.split, config.training.seed)
+    window = Window(table, split)
+    for name, rows in (
+        ("train on", window.labelled_train),
+        ("stop training", window.labelled_stop),
+    ):
+        if len(np.unique(rows["label"].to_numpy())) < 2:
+            raise ValueError(
+                f"the window that ends {end.isoformat()} has {len(rows)} rows with known outcomes "
+                f"to {name}, not both outcomes among them; widen training.window_days or wait"
+            )
+    return window
+
+
+def encode_rows(encoder: Encoder, table: pa.Table) -> Rows:
+    """Encode rows with known outcomes."""
+    return Rows(encoder.transform(table), table["label"].to_numpy().astype(np.int64))
+
+
+def new_network(config: Config, shape: InputShape) -> TabularNetwork:
+    """Make the network with the initial weights that the seed gives, the same everywhere."""
+    torch.manual_seed(config.training.seed)
+    return TabularNetwork(config.training.network, shape)
+
+
+def assemble(
+    config: Config,
+    window: Window,
+    encoder: Encoder,
+    network: TabularNetwork,
+    state: FitState,
+    facts: Mapping[str, object],
+) -> Fitted:
+    """Calibrate and evaluate on the stop rows, profile the rows of training, make the bundle.
+
+    The network must hold the best weights. `facts` go on the card beside what is known here.
+    """
+    network.requires_grad_(False).eval()
+    draft = ModelBundle(
+        config.contract, encoder, network, Calibrator(), Profile.for_encoder(encoder), {}
+    )
+    labels = window.labelled_stop["label"].to_numpy().astype(np.int64)
+    raw = draft.uncalibrated(window.labelled_stop)
+    calibrator = Calibrator.fit(raw, labels)
+    evaluation = evaluate(labels, calibrator.apply(raw), seed=config.training.seed)
+    profile = _profile(draft.with_calibrator(calibrator, {}), window.shaping)
+    card = {
+        "model": config.name,
+        "label": config.contract.label,
+        "config_digest": config.digest_of(*SECTIONS),
+        "code_version": code_version(),
+        "seed": config.training.seed,
+        "num_train_rows": len(window.labelled_train),
+        "num_stop_rows": len(window.labelled_stop),
+        "num_parameters": sum(p.numel() for p in network.parameters()),
+        "held_out_days": list(window.held_out_days),
+        "best_epoch": state.best_epoch,
+        "epochs": [epoch.model_dump() for epoch in state.epochs],
+        "evaluation": evaluation.model_dump(),
+        **facts,
+    }
+    bundle = ModelBundle(config.contract, encoder, network, calibrator, profile, card)
+    return Fitted(bundle, evaluation, window, state)
+
+
+def fit_in_process(
+    config: Config,
+    table: pa.Table,
+    end: datetime,
+    *,
+    facts: Mapping[str, object] | None = None,
+    on_epoch: Callable[[FitState], None] = lambda state: None,
+) -> Fitted:
+    """Do all of training here, on a loaded snapshot that ends at `end`: comparators and tests.
+
+    One Ray worker over the same rows gives the same bundle. The number of torch threads is the
+    caller's.
+    """
+    window = open_window(config, table, end)
+    encoder = Encoder.fit(Statistics.collect(window.train, config.contract), config.features)
+    network = new_network(config, encoder.shape)
+    train, stop = (
+        encode_rows(encoder, window.labelled_train),
+        encode_rows(encoder, window.labelled_stop),
+    )
+    state = fit(network, train, stop, config.training, on_epoch=on_epoch)
+    return assemble(config, window, encoder, network, state, facts or {})
+
+
+def code_version() -> str:
+    """Digest the sources of the product: also where no git is."""
+    digest = hashlib.sha256()
+    for path in sorted(SOURCES.rglob("*.py")):
+        digest.update(path.relative_to(SOURCES).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def required_columns(contract: Contract) -> list[str]:
+    """Name the columns of a snapshot that training reads."""
+    return [column.name for column in contract.features] + ["prediction_time", "label", "state"]
+
+
+def _profile(bundle: ModelBundle, rows: pa.Table) -> Profile:
+    """Profile all rows, and the predictions of evenly spread ones: less cost, the same shape."""
+    step = max(len(rows) // SCORED_ROWS, 1)
+    scores = bundle.predict(rows.take(np.arange(0, len(rows), step)))
+    return Profile.for_encoder(bundle.encoder, scores).add(rows).add_scores(scores)

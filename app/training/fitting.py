@@ -1,0 +1,306 @@
+"""Fit a network to encoded rows, epoch by epoch, with early stopping; resumable to the bit.
+
+Knows tensors, the training section and how to speak to peers; knows nothing of Ray, tables or
+files' places. It reads no clock. Each epoch draws from a generator seeded by (seed, epoch, rank),
+so that a run that was interrupted and resumed ends with the same weights as one that was not.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load, save
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from app.contracts.rows import Frozen
+from app.data.features import Encoded
+from app.model.bundle import member_mean
+from app.model.calibration import Calibrator
+from app.model.evaluation import log_loss
+from app.model.networks import TabularNetwork
+from app.sections import TrainingConfig
+from app.training.averaging import WeightAverage
+
+WARMUP_STEPS = 100
+
+
+class TrainingDiverged(ValueError):
+    """The loss stopped being a number."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Encoded rows with their outcomes."""
+
+    encoded: Encoded
+    labels: NDArray[np.int64]
+    """[B], 0 or 1."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Epoch(Frozen):
+    """What one pass over the rows came to."""
+
+    number: int
+    num_rows: int
+    train_loss: float
+    stop_loss: float
+
+
+class Peers(Protocol):
+    """The other workers of a run."""
+
+    rank: int
+    size: int
+
+    def mean(self, value: float) -> float:
+        """Give the same mean to every worker."""
+
+    def smallest(self, value: int) -> int:
+        """Give the same minimum to every worker."""
+
+
+class Alone:
+    """A run of one worker."""
+
+    rank, size = 0, 1
+
+    def mean(self, value: float) -> float:
+        """Give the value back."""
+        return value
+
+    def smallest(self, value: int) -> int:
+        """Give the value back."""
+        return value
+
+
+@dataclass(frozen=True)
+class FitState:
+    """A run between two epochs: all that is needed to go on."""
+
+    epochs: tuple[Epoch, ...]
+    best_epoch: int
+    best_loss: float
+    weights: Mapping[str, Tensor]
+    average: Mapping[str, Tensor]
+    """Of the weights over the last steps."""
+    best: Mapping[str, Tensor]
+    """The average of the best epoch: what the run is for."""
+    moments: Mapping[str, Tensor]
+
+    def is_finished(self, config: TrainingConfig) -> bool:
+        """Tell whether early stopping or the number of epochs ends the run here."""
+        num_epochs = len(self.epochs)
+        return num_epochs >= config.epochs or num_epochs - self.best_epoch >= config.patience
+
+    def to_files(self, fingerprint: str) -> dict[str, bytes]:
+        """Write as files; the fingerprint names the data and settings of the run."""
+        tensors = {
+            f"{part}/{name}": tensor.cpu().contiguous().clone()
+            for part, named in (
+                ("weights", self.weights),
+                ("average", self.average),
+                ("best", self.best),
+                ("moments", self.moments),
+            )
+            for name, tensor in named.items()
+        }
+        document = {
+            "fingerprint": fingerprint,
+            "epochs": [epoch.model_dump() for epoch in self.epochs],
+            "best_epoch": self.best_epoch,
+            "best_loss": self.best_loss,
+        }
+        return {
+            "state.json": json.dumps(document, indent=1).encode(),
+            "tensors.safetensors": save(tensors),
+        }
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes], fingerprint: str) -> Self:
+        """Read what to_files wrote. Raises ValueError when it belongs to other data or settings."""
+        document = json.loads(files["state.json"])
+        if document["fingerprint"] != fingerprint:
+            raise ValueError(
+                "this run's name was used with other data or settings "
+                f"({document['fingerprint']}, now {fingerprint}); give the run another name"
+            )
+        parts: dict[str, dict[str, Tensor]] = {
+            part: {} for part in ("weights", "average", "best", "moments")
+        }
+        for key, tensor in load(files["tensors.safetensors"]).items():
+            part, _, name = key.partition("/")
+            parts[part][name] = tensor
+        epochs = tuple(Epoch.model_validate(epoch) for epoch in document["epochs"])
+        return cls(epochs, document["best_epoch"], document["best_loss"], **parts)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One worker's part of a run."""
+
+    network: TabularNetwork
+    train: Rows
+    stop: Rows
+    config: TrainingConfig
+    module: nn.Module
+    """The network as its peers see it: wrapped when gradients are shared, else itself."""
+    peers: Peers
+
+
+def fit(
+    network: TabularNetwork,
+    train: Rows,
+    stop: Rows,
+    config: TrainingConfig,
+    *,
+    resume: FitState | None = None,
+    on_epoch: Callable[[FitState], None] = lambda state: None,
+    module: nn.Module | None = None,
+    peers: Peers | None = None,
+) -> FitState:
+    """Train until early stopping and leave the network with its best weights, in evaluation mode.
+
+    The stop loss is the log loss after calibration on the stop rows themselves, as the bundle's
+    calibrator will do: a season's different base rate then does not pass for a worse model.
+    `on_epoch` sees the state after each epoch. Raises TrainingDiverged when no epoch gave a finite
+    loss, ValueError without rows.
+    """
+    if not len(train) or not len(stop):
+        raise ValueError(
+            "training needs rows with known labels, "
+            f"got {len(train)} to train and {len(stop)} to stop"
+        )
+    task = Task(network, train, stop, config, module or network, peers or Alone())
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
+    state = resume or FitState((), 0, math.inf, {}, {}, {}, {})
+    if resume is not None:
+        network.load_state_dict(resume.weights)
+        _load_moments(optimizer, resume.moments)
+    average = WeightAverage(network, config.averaging, _num_steps(state, task), state.average)
+    while not state.is_finished(config):
+        state = _advance(state, task, optimizer, average)
+        on_epoch(state)
+    network.load_state_dict(state.best)
+    network.eval()
+    return state
+
+
+def _advance(
+    state: FitState, task: Task, optimizer: torch.optim.Optimizer, average: WeightAverage
+) -> FitState:
+    """Run one epoch and judge its averaged weights on the stop rows."""
+    number = len(state.epochs) + 1
+    train_loss, num_rows = _train_epoch(task, optimizer, average, number)
+    with average.in_place():
+        stop_loss = task.peers.mean(_stop_loss(task.network, task.stop))
+    epoch = Epoch(number=number, num_rows=num_rows, train_loss=train_loss, stop_loss=stop_loss)
+    averaged = average.tensors()
+    state = replace(
+        state,
+        epochs=(*state.epochs, epoch),
+        weights=_copy(task.network.state_dict()),
+        average=averaged,
+        moments=_moments(optimizer),
+    )
+    if stop_loss < state.best_loss:
+        return replace(state, best=averaged, best_loss=stop_loss, best_epoch=number)
+    if not state.best:
+        raise TrainingDiverged(
+            f"the loss on the stop rows is {stop_loss} after the first epoch; "
+            f"lower training.learning_rate, got {task.config.learning_rate}"
+        )
+    return state
+
+
+def _train_epoch(
+    task: Task, optimizer: torch.optim.Optimizer, average: WeightAverage, number: int
+) -> tuple[float, int]:
+    """Pass once over this worker's rows; give the mean loss and the rows of all workers."""
+    config, peers = task.config, task.peers
+    device = task.network.head_KH.device
+    numbers_NF, categories_NC, labels_N = _tensors(task.train, device)
+    torch.manual_seed(_epoch_seed(config.seed, number, peers.rank))
+    batch_rows, num_steps = _steps_of_an_epoch(task)
+    order_N = torch.randperm(len(task.train)).to(device)
+    total = torch.zeros((), device=device)
+    num_rows = 0
+    task.module.train()
+    for step in range(num_steps):
+        rows_B = order_N[step * batch_rows : (step + 1) * batch_rows]
+        _warm_up(optimizer, config.learning_rate, (number - 1) * num_steps + step)
+        logits_BK = task.module(numbers_NF[rows_B], categories_NC[rows_B])
+        loss = binary_cross_entropy_with_logits(
+            logits_BK, labels_N[rows_B, None].expand_as(logits_BK)
+        )
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        average.update()
+        total += loss.detach() * len(rows_B)
+        num_rows += len(rows_B)
+    task.module.eval()
+    return peers.mean(float(total) / num_rows), num_rows * peers.size
+
+
+def _steps_of_an_epoch(task: Task) -> tuple[int, int]:
+    """Give this worker's rows a batch, and the batches an epoch."""
+    batch_rows = max(task.config.batch_rows // task.peers.size, 1)
+    # Workers step together: the one with the fewest batches decides.
+    return batch_rows, task.peers.smallest(-(-len(task.train) // batch_rows))
+
+
+def _num_steps(state: FitState, task: Task) -> int:
+    """Count the steps that a state has taken."""
+    return len(state.epochs) * _steps_of_an_epoch(task)[1] if state.epochs else 0
+
+
+def _stop_loss(network: TabularNetwork, stop: Rows) -> float:
+    scores = member_mean(network, stop.encoded)
+    if not np.isfinite(scores).all():
+        return math.inf
+    return log_loss(stop.labels, Calibrator.fit(scores, stop.labels).apply(scores))
+
+
+def _tensors(rows: Rows, device: torch.device) -> Iterator[Tensor]:
+    parts = (rows.encoded.numbers, rows.encoded.categories, rows.labels.astype(np.float32))
+    return (torch.from_numpy(part).to(device) for part in parts)
+
+
+def _warm_up(optimizer: torch.optim.Optimizer, learning_rate: float, step: int) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * min(1.0, (step + 1) / WARMUP_STEPS)
+
+
+def _epoch_seed(seed: int, epoch: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0])
+
+
+def _copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+
+
+def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Flatten the optimizer's tensors to names."""
+    state = optimizer.state_dict()["state"]
+    return _copy(
+        {f"{i}.{key}": tensor for i, named in state.items() for key, tensor in named.items()}
+    )
+
+
+def _load_moments(optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in moments.items():
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -1,0 +1,268 @@
+"""Train one version on the cluster: snapshot, encoder from merged statistics, TorchTrainer, bundle.
+
+Knows Ray Data, Ray Train and the run's folder; what is computed is in assembly.py and fitting.py. A
+run is named by its caller and idempotent by that name: finished, it returns its result again;
+interrupted, it goes on.
+"""
+
+import logging
+import re
+import tempfile
+import time
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+from pydantic import AwareDatetime
+from ray.train import (
+    CheckpointConfig,
+    DataConfig,
+    FailureConfig,
+    Result,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+)
+from ray.train.torch import TorchTrainer
+
+from app.config import Config
+from app.contracts.records import DatasetVersion, TrainingResult
+from app.contracts.rows import Contract, Frozen
+from app.data.features import Encoder, Statistics
+from app.data.snapshots import load_snapshot
+from app.data.tables import Tables
+from app.model.manifest import read_folder, write_file
+from app.registry.artifacts import Artifacts
+from app.training.assembly import (
+    SECTIONS,
+    Fitted,
+    Window,
+    assemble,
+    encode_rows,
+    new_network,
+    open_window,
+    required_columns,
+)
+from app.training.fitting import FitState
+from app.training.loop import train_loop
+
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+BLOCK_ROWS = 25_000
+# Small, so that preparing data finds room beside serving, the monitor and the steward on two cores.
+DATA_CPUS = 0.5
+MAX_FAILURES = 2
+# With spinning OpenMP threads, a neighbour on one core makes a step twenty times slower; passive
+# ones share it.
+WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "{threads}"}
+
+
+class RunFailed(RuntimeError):
+    """The workers failed more often than a run is taken up again."""
+
+
+class RunPlan(Frozen):
+    """What a run was started with: going on means the same rows and the same bytes."""
+
+    dataset: DatasetVersion
+    created_at: AwareDatetime
+
+
+def run_folder(config: Config, run: str) -> Path:
+    """Name the folder of a run. Raises ValueError for a name that is no plain file name."""
+    if not RUN_NAME.fullmatch(run):
+        raise ValueError(f"run name {run!r}: use letters, digits, dots, dashes and underscores")
+    return config.workspace / "runs" / run
+
+
+def find_plan(config: Config, run: str) -> RunPlan | None:
+    """Find what a run of this name was started with, if it was."""
+    file = run_folder(config, run) / "plan.json"
+    return RunPlan.model_validate_json(file.read_bytes()) if file.exists() else None
+
+
+def train(
+    config: Config, dataset: DatasetVersion, run: str, created_at: datetime
+) -> TrainingResult:
+    """Train on a snapshot and put the bundle into the artifact store.
+
+    Resumes after the death of a worker or of this process from the last complete epoch. The same
+    run again returns the same result. Raises ValueError when the name was used with other data or
+    settings, or when the rows cannot be trained on; SnapshotAltered when they are not those that
+    were pinned; RunFailed when workers keep failing.
+    """
+    folder = run_folder(config, run)
+    if (finished := _finished(config, dataset, run)) is not None:
+        return finished
+    started = time.perf_counter()
+    _quieten_data()
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = find_plan(config, run) or RunPlan(dataset=dataset, created_at=created_at)
+    _refuse_other_rows(plan.dataset, dataset, run)
+    write_file(folder / "plan.json", plan.model_dump_json(indent=1).encode())
+    table = load_snapshot(
+        Tables(config.tables_path, config.contract), config.contract, plan.dataset
+    )
+    window = open_window(config, table, plan.dataset.end)
+    encoder = _fit_encoder(config, window)
+    outcome = _fit_network(config, window, encoder, plan.dataset, run)
+    state = _best_state(outcome, _fingerprint(config, plan.dataset))
+    network = new_network(config, encoder.shape)
+    network.load_state_dict(state.best)
+    facts = {
+        "run": run,
+        "created_at": plan.created_at.isoformat(),
+        "dataset": plan.dataset.model_dump(mode="json"),
+    }
+    fitted = assemble(config, window, encoder, network, state, facts)
+    _store(config, fitted)
+    result = TrainingResult(
+        version=fitted.version(config, plan.dataset, run, plan.created_at),
+        seconds=time.perf_counter() - started,
+        num_epochs=len(state.epochs),
+        rows_per_second=float((outcome.metrics or {}).get("rows_per_second", 0.0)),
+    )
+    write_file(folder / "result.json", result.model_dump_json(indent=1).encode())
+    return result
+
+
+def _quieten_data() -> None:
+    """Leave the output to what people read: the job's own lines."""
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _finished(config: Config, dataset: DatasetVersion, run: str) -> TrainingResult | None:
+    file = run_folder(config, run) / "result.json"
+    if not file.exists():
+        return None
+    result = TrainingResult.model_validate_json(file.read_bytes())
+    _refuse_other_rows(result.version.dataset, dataset, run)
+    if result.version.config_digest != config.digest_of(*SECTIONS):
+        raise ValueError(f"run {run} was made with other settings; give this run another name")
+    return result
+
+
+def _refuse_other_rows(before: DatasetVersion, now: DatasetVersion, run: str) -> None:
+    if (before.digest, before.end) != (now.digest, now.end):
+        raise ValueError(
+            f"run {run} was started on rows {before.digest} until {before.end.isoformat()}, "
+            f"got {now.digest} until {now.end.isoformat()}; give this run another name"
+        )
+
+
+def _fit_encoder(config: Config, window: Window) -> Encoder:
+    """Fit the encoder from statistics that are collected block by block and merged."""
+    collected = _blocks(config.contract, window.train).map_batches(
+        partial(_collect, contract=config.contract.model_dump_json()),
+        batch_format="pyarrow",
+        batch_size=None,
+        num_cpus=DATA_CPUS,
+    )
+    parts = [Statistics.from_json(row["statistics"]) for row in collected.take_all()]
+    return Encoder.fit(Statistics.merge_all(parts), config.features)
+
+
+def _fit_network(
+    config: Config, window: Window, encoder: Encoder, dataset: DatasetVersion, run: str
+) -> Result:
+    """Run the workers."""
+    training = config.training
+    trainer = TorchTrainer(
+        train_loop,
+        train_loop_config={
+            "training": training.model_dump_json(),
+            "shape": encoder.shape.model_dump_json(),
+            "fingerprint": _fingerprint(config, dataset),
+        },
+        datasets={
+            "train": _encoded(config.contract, encoder, window.labelled_train),
+            "stop": _encoded(config.contract, encoder, window.labelled_stop),
+        },
+        # Every worker judges itself on all stop rows.
+        dataset_config=DataConfig(datasets_to_split=["train"]),
+        scaling_config=ScalingConfig(
+            num_workers=training.num_workers,
+            use_gpu=training.use_gpu,
+            resources_per_worker={"CPU": training.cpus_per_worker},
+        ),
+        run_config=RunConfig(  # type: ignore[call-arg]  # Typed as the version before.
+            name=run,
+            storage_path=str(run_folder(config, run).parent),
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            worker_runtime_env={"env_vars": _worker_environment(training.threads_per_worker)},
+        ),
+    )
+    try:
+        return trainer.fit()
+    except TrainingFailedError as error:
+        *_, reason = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise RunFailed(f"run {run} failed {MAX_FAILURES + 1} times: {reason}") from error
+
+
+def _worker_environment(num_threads: int) -> dict[str, str]:
+    return {name: value.format(threads=num_threads) for name, value in WORKER_ENVIRONMENT.items()}
+
+
+def _blocks(contract: Contract, table: pa.Table) -> ray.data.Dataset:
+    """Hand a table to Ray Data in blocks, with each row's place."""
+    chosen = table.select(required_columns(contract)).append_column(
+        "place", pa.array(np.arange(len(table)))
+    )
+    return ray.data.from_arrow(
+        [chosen.slice(first, BLOCK_ROWS) for first in range(0, max(len(chosen), 1), BLOCK_ROWS)]
+    )
+
+
+def _encoded(contract: Contract, encoder: Encoder, table: pa.Table) -> ray.data.Dataset:
+    """Encode on the cluster, at once: no data task competes with a waiting worker for a CPU."""
+    encode = partial(_encode, encoder=encoder.to_json())
+    blocks = _blocks(contract, table).map_batches(
+        encode, batch_format="pyarrow", batch_size=None, num_cpus=DATA_CPUS
+    )
+    encoded: ray.data.Dataset = blocks.materialize()
+    return encoded
+
+
+def _collect(block: pa.Table, contract: str) -> dict[str, Any]:
+    """Collect the statistics of one block; contract and statistics travel as JSON."""
+    statistics = Statistics.collect(block, Contract.model_validate_json(contract))
+    return {"statistics": [statistics.to_json()]}
+
+
+def _encode(block: pa.Table, encoder: bytes) -> dict[str, Any]:
+    """Encode one block."""
+    rows = encode_rows(Encoder.from_json(encoder), block)
+    return {
+        "numbers": rows.encoded.numbers,
+        "categories": rows.encoded.categories,
+        "label": rows.labels,
+        "place": block["place"].to_numpy(),
+    }
+
+
+def _best_state(outcome: Result, fingerprint: str) -> FitState:
+    if outcome.error is not None:
+        raise outcome.error
+    assert outcome.checkpoint is not None
+    with outcome.checkpoint.as_directory() as folder:
+        return FitState.from_files(read_folder(Path(folder)), fingerprint)
+
+
+def _fingerprint(config: Config, dataset: DatasetVersion) -> str:
+    return f"{dataset.digest}-{dataset.end:%Y%m%dT%H%M%S}-{config.digest_of(*SECTIONS)}"
+
+
+def _store(config: Config, fitted: Fitted) -> None:
+    """Put the bundle into the artifact store."""
+    config.artifacts_path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=config.artifacts_path, prefix=".new-") as folder:
+        path = Path(folder) / "bundle"
+        fitted.bundle.save(path)
+        digest = Artifacts(config.artifacts_path).put(path)
+    assert digest == fitted.bundle.digest

@@ -1,0 +1,119 @@
+"""Train one version of the model on what is known now."""
+
+import logging
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.config import Config, load_config
+from app.contracts.records import TrainingResult
+from app.data.snapshots import take_snapshot
+from app.data.tables import Tables
+from app.ledger.clock import read_clock
+from app.ledger.database import open_ledger
+from app.registry.artifacts import Artifacts
+from app.registry.store import register_version
+from app.session import session
+from app.training.tracking import track
+from app.training.train import RunPlan, find_plan, train
+from jobs.outcome import report, user_errors
+
+logger = logging.getLogger(__name__)
+
+
+def main(
+    config: Annotated[Path, typer.Option(help="The model's YAML file.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override: section.key=value.")
+    ] = None,
+    start: Annotated[
+        datetime | None, typer.Option(help="First prediction time; default: the window's.")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(help="Train on what was known then; default: now.")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="Name of the run; the same name again goes on.")
+    ] = None,
+    register: Annotated[bool, typer.Option(help="Enter the version into the registry.")] = True,
+    tracking: Annotated[bool, typer.Option(help="Show the run in MLflow.")] = True,
+) -> None:
+    """Train a version, store its bundle, register it, and show the run in MLflow."""
+    with user_errors():
+        settings = load_config(config, set_ or [])
+        now = _now(settings)
+        moment = _utc(until) if until else now
+        name = run or f"{settings.name}-{now:%Y%m%dT%H%M%S}"
+        plan = find_plan(settings, name) or _plan(settings, _utc(start) if start else None, moment)
+        typer.echo(
+            f"run {name}: {plan.dataset.num_known:,} outcomes of {plan.dataset.num_rows:,} rows "
+            f"before {plan.dataset.end:%Y-%m-%d %H:%M}",
+            err=True,
+        )
+        with session(settings):
+            result = train(settings, plan.dataset, name, plan.created_at)
+        if register:
+            _register(settings, result)
+        _tell(result)
+        if tracking:
+            _track(settings, result)
+        report(result)
+
+
+def _tell(result: TrainingResult) -> None:
+    """Say what came out, for people."""
+    auc = result.version.evaluation.roc_auc
+    typer.echo(
+        f"{result.version.digest[:12]}: {result.num_epochs} epochs in {result.seconds:.0f} s, "
+        f"{result.rows_per_second:,.0f} rows/s; ROC-AUC on the stopping days "
+        f"{auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}]",
+        err=True,
+    )
+
+
+def _plan(config: Config, start: datetime | None, until: datetime) -> RunPlan:
+    """Pin the rows before `until` with their outcomes as known then."""
+    days = config.training.window_days
+    if start is None and days is not None:
+        start = until - timedelta(days=days)
+    tables = Tables(config.tables_path, config.contract)
+    return RunPlan(
+        dataset=take_snapshot(tables, config.contract, start, until, until), created_at=until
+    )
+
+
+def _register(config: Config, result: TrainingResult) -> None:
+    ledger = open_ledger(config.ledger_url)
+    try:
+        register_version(ledger, result.version)
+    finally:
+        ledger.close()
+
+
+def _track(config: Config, result: TrainingResult) -> None:
+    """Show the run in MLflow; the version stands also where that fails."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        track(config, result, Artifacts(config.artifacts_path).path(result.version.digest))
+    except (MlflowException, OSError) as error:
+        logger.warning("the run is not shown in MLflow: %s", error)
+
+
+def _now(config: Config) -> datetime:
+    ledger = open_ledger(config.ledger_url)
+    try:
+        return read_clock(ledger, config, datetime.now(UTC)).now
+    finally:
+        ledger.close()
+
+
+def _utc(moment: datetime) -> datetime:
+    """Take a time without a zone as UTC."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+if __name__ == "__main__":
+    typer.run(main)

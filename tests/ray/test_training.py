@@ -1,0 +1,127 @@
+"""Training on Ray Train: the same bundle as in process, resumable, idempotent by the run's name."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+
+from app.config import Config
+from app.contracts.records import DatasetVersion
+from app.data.snapshots import load_snapshot, take_snapshot
+from app.data.tables import Tables
+from app.model.bundle import ModelBundle
+from app.registry.artifacts import Artifacts
+from app.training import train as shell
+from app.training.assembly import fit_in_process
+from app.training.train import find_plan, run_folder, train
+from tests.learning_world import CONTRACT, END, START, fill_tables, make_config, make_rows
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+
+def snapshot(config: Config) -> DatasetVersion:
+    tables = fill_tables(config, make_rows())
+    return take_snapshot(tables, CONTRACT, START, END, END)
+
+
+def test_one_worker_makes_the_bundle_that_this_process_makes(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    dataset = snapshot(config)
+    result = train(config, dataset, "first", END)
+    stored = ModelBundle.load(Artifacts(config.artifacts_path).path(result.version.digest))
+    table = load_snapshot(Tables(config.tables_path, CONTRACT), CONTRACT, dataset)
+    local = fit_in_process(config, table, dataset.end)
+    assert stored.encoder.to_json() == local.bundle.encoder.to_json()
+    np.testing.assert_allclose(stored.predict(table), local.bundle.predict(table), atol=1e-6)
+    assert result.version.held_out_days == local.window.held_out_days
+    assert result.version.dataset == dataset
+    assert result.num_epochs == len(local.state.epochs)
+
+    # The same name again is the same run: nothing is trained, also in another process.
+    assert train(config, dataset, "first", END) == result
+    other = dataset.model_copy(update={"digest": "0" * 32})
+    with pytest.raises(ValueError, match="another name"):
+        train(config, other, "first", END)
+    with pytest.raises(ValueError, match="other settings"):
+        train(make_config(tmp_path, epochs=2), dataset, "first", END)
+
+
+def test_a_killed_worker_costs_no_epoch_and_changes_no_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(tmp_path, epochs=4, patience=4)
+    dataset = snapshot(config)
+    undisturbed = train(config, dataset, "undisturbed", END)
+    log = tmp_path / "epochs"
+    monkeypatch.setattr(shell, "train_loop", _DiesAfterTwoEpochs(log))
+    disturbed = train(config, dataset, "disturbed", END)
+    assert log.read_text().split() == ["1", "2", "killed", "3", "4"]
+    assert disturbed.num_epochs == 4
+    weights = [
+        (
+            Artifacts(config.artifacts_path).path(r.version.digest) / "weights.safetensors"
+        ).read_bytes()
+        for r in (undisturbed, disturbed)
+    ]
+    assert weights[0] == weights[1]
+    assert find_plan(config, "disturbed").dataset == dataset
+
+
+def test_two_workers_share_the_rows_and_agree(tmp_path: Path) -> None:
+    config = make_config(
+        tmp_path, num_workers=2, cpus_per_worker=0.5, epochs=6, patience=6, learning_rate=5e-3
+    )
+    dataset = snapshot(config)
+    result = train(config, dataset, "pair", END)
+    assert result.version.evaluation.roc_auc.value > 0.65
+    assert (run_folder(config, "pair") / "result.json").exists()
+
+
+def test_a_run_that_diverges_says_what_to_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "MAX_FAILURES", 0)
+    config = make_config(tmp_path, learning_rate=1e30)
+    with pytest.raises(shell.RunFailed, match=r"run wild failed .*lower training\.learning_rate"):
+        train(config, snapshot(config), "wild", END)
+    assert not (run_folder(config, "wild") / "result.json").exists()
+
+
+@pytest.mark.parametrize("run", ["../elsewhere", "", "a/b", ".hidden"])
+def test_a_run_name_cannot_lead_out_of_the_workspace(tmp_path: Path, run: str) -> None:
+    with pytest.raises(ValueError, match="run name"):
+        run_folder(make_config(tmp_path), run)
+
+
+class _DiesAfterTwoEpochs:
+    """Run the real loop, and kill its process when the second epoch is stored."""
+
+    __name__ = "train_loop"
+
+    def __init__(self, log: Path) -> None:
+        self._log = str(log)
+
+    def __call__(self, settings: dict[str, Any]) -> None:
+        from app.training import loop
+
+        report = ray.train.report
+
+        def report_and_die(metrics: dict[str, Any], **rest: Any) -> None:
+            report(metrics, **rest)
+            with Path(self._log).open("a") as log:
+                log.write(f"{metrics['number']}\n")
+                if metrics["number"] != 2:
+                    return
+                ray.train.get_all_reported_checkpoints()  # Returns when they are safe.
+                log.write("killed\n")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        loop.ray.train.report = report_and_die
+        try:
+            loop.train_loop(settings)
+        finally:
+            loop.ray.train.report = report

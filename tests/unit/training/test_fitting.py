@@ -1,0 +1,114 @@
+"""Epochs, early stopping, resuming."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.model.bundle import member_mean
+from app.model.evaluation import roc_auc
+from app.sections import TrainingConfig
+from app.training.assembly import encode_rows, new_network
+from app.training.fitting import FitState, Rows, TrainingDiverged, fit
+from tests.learning_world import make_config, make_encoder, make_rows
+
+TABLE = make_rows(900)
+KNOWN = TABLE.filter([state == "known" for state in TABLE["state"].to_pylist()])
+ENCODER = make_encoder(TABLE)
+TRAIN, STOP = (encode_rows(ENCODER, rows) for rows in (KNOWN.slice(0, 600), KNOWN.slice(600)))
+
+
+def run(config: TrainingConfig, resume: FitState | None = None, train: Rows = TRAIN) -> FitState:
+    network = new_network(make_config(Path(), network=config.network), ENCODER.shape)
+    return fit(network, train, STOP, config, resume=resume)
+
+
+def settings(**training: object) -> TrainingConfig:
+    return make_config(Path(), **training).training
+
+
+def assert_same(first: FitState, second: FitState) -> None:
+    assert first.epochs == second.epochs
+    assert first.best.keys() == second.best.keys()
+    for name, tensor in first.best.items():
+        assert torch.equal(tensor, second.best[name]), name
+
+
+def test_training_learns_the_signal() -> None:
+    config = settings(epochs=15, patience=15, learning_rate=5e-3)
+    network = new_network(make_config(Path(), network=config.network), ENCODER.shape)
+    before = roc_auc(STOP.labels, member_mean(network, STOP.encoded))
+    fit(network, TRAIN, STOP, config)
+    after = roc_auc(STOP.labels, member_mean(network, STOP.encoded))
+    assert after > max(before, 0.7)
+    assert not network.training
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
+    assert_same(run(settings()), run(settings()))
+    assert run(settings(seed=8)).epochs != run(settings()).epochs
+
+
+@pytest.mark.parametrize("interrupted_after", [1, 2, 3])
+def test_a_resumed_run_ends_as_an_uninterrupted_one(interrupted_after: int) -> None:
+    whole = run(settings(epochs=4, patience=4))
+    part = run(settings(epochs=interrupted_after, patience=4))
+    files = part.to_files("rows-and-settings")
+    resumed = run(settings(epochs=4, patience=4), FitState.from_files(files, "rows-and-settings"))
+    assert_same(resumed, whole)
+
+
+def test_a_checkpoint_of_other_rows_is_refused() -> None:
+    files = run(settings(epochs=1)).to_files("rows one")
+    with pytest.raises(ValueError, match="another name"):
+        FitState.from_files(files, "rows two")
+
+
+def test_training_stops_when_the_stop_rows_no_longer_gain() -> None:
+    config = settings(epochs=60, patience=2, learning_rate=3e-2)
+    state = run(config)
+    assert len(state.epochs) < 60
+    assert len(state.epochs) - state.best_epoch == 2
+    assert state.best_loss == min(epoch.stop_loss for epoch in state.epochs)
+
+
+def test_the_network_is_left_with_its_best_weights() -> None:
+    config = settings(epochs=60, patience=3, learning_rate=3e-2)
+    network = new_network(make_config(Path(), network=config.network), ENCODER.shape)
+    state = fit(network, TRAIN, STOP, config)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, state.best[name]), name
+    assert any(not torch.equal(state.best[name], state.weights[name]) for name in state.best)
+
+
+def test_a_diverging_run_says_what_to_change() -> None:
+    encoded = dataclasses.replace(
+        TRAIN.encoded, numbers=np.full_like(TRAIN.encoded.numbers, np.nan)
+    )
+    with pytest.raises(TrainingDiverged, match=r"lower training\.learning_rate"):
+        run(settings(), train=Rows(encoded, TRAIN.labels))
+
+
+def test_no_rows_are_refused() -> None:
+    nothing = encode_rows(ENCODER, KNOWN.slice(0, 0))
+    with pytest.raises(ValueError, match="got 0 to train"):
+        run(settings(), train=nothing)
+
+
+def test_workers_step_as_often_as_the_one_with_the_fewest_batches() -> None:
+    class TwoWorkers:
+        rank, size = 0, 2
+
+        def mean(self, value: float) -> float:
+            return value
+
+        def smallest(self, value: int) -> int:
+            return min(value, 3)
+
+    config = settings(epochs=1, batch_rows=64)
+    network = new_network(make_config(Path(), network=config.network), ENCODER.shape)
+    state = fit(network, TRAIN, STOP, config, peers=TwoWorkers())
+    # Three steps of half a batch, on each of two workers.
+    assert state.epochs[0].num_rows == 3 * 32 * 2
