@@ -1,0 +1,267 @@
+"""Speak HTTP: read a body, hand it on, answer in JSON; an error says where, what, what to change.
+
+Knows HTTP and a replica; knows nothing of models, tables or Ray. Bodies are parsed by orjson and
+rows are checked by column, not by one model object a row; OpenAPI still describes every column of
+the contract.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import wraps
+from typing import Any, TypeVar
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from app.serving.messages import (
+    ErrorResponse,
+    Health,
+    LabelsRequest,
+    LabelsResponse,
+    Metadata,
+    PredictRequest,
+    PredictResponse,
+    Readiness,
+    Refused,
+    explain,
+    labels_schema,
+    request_schema,
+)
+from app.serving.replica import Replica, ReplicaUnwell
+
+logger = logging.getLogger(__name__)
+JSON = "application/json"
+RETRY_AFTER_SECONDS = 1
+Message = TypeVar("Message", bound=BaseModel)
+Handler = Callable[[Request], Awaitable[Response]]
+Answers = dict[int | str, dict[str, Any]]
+
+MEANINGS = {
+    400: "The body is no JSON, or not the object that is described here.",
+    404: "No such model, or no such path.",
+    405: "The path does not take this method.",
+    413: "The body or the number of rows is too large.",
+    415: "The body is not application/json.",
+    422: "No row is acceptable; `rejected` says why, row by row.",
+    500: "A fault of the server; nothing was logged as answered.",
+    503: "Not ready, or too busy; try again after the seconds in Retry-After.",
+}
+SUMMARIES = {
+    "metadata": "What is served, and with what?",
+    "predict": "Score rows.",
+    "labels": "Report outcomes.",
+}
+READING = (404, 405, 500, 503)
+WRITING = (400, 404, 405, 413, 415, 422, 500, 503)
+
+
+def build_api(replica: Replica) -> FastAPI:
+    """Build the ASGI application of one replica."""
+    config = replica.predictor.config
+    api = FastAPI(
+        title=f"Mainspring: {config.name}",
+        description="Rows in; probabilities, prediction ids and the version that made them out.",
+        version="1",
+    )
+    api.add_exception_handler(HTTPException, _answer_http_error)
+    _add_state_routes(api, replica)
+    _add_model_routes(api, replica)
+    return api
+
+
+class Desk:
+    """Takes requests in: bounds their size and number, and works on them beside the event loop."""
+
+    def __init__(self, max_body_mb: float, max_ongoing: int) -> None:
+        self._max_bytes = int(max_body_mb * 2**20)
+        self._max_ongoing = max_ongoing
+        self._ongoing = 0
+        # Two: one may wait for the disk or the ledger while the other computes.
+        self._workers = ThreadPoolExecutor(2, thread_name_prefix="requests")
+
+    async def serve(
+        self, request: Request, kind: type[Message], work: Callable[[Message], dict[str, Any]]
+    ) -> Response:
+        """Read a message of a kind and answer with the outcome of the work."""
+        if self._ongoing >= self._max_ongoing:
+            raise Refused(503, "server", f"{self._ongoing} requests under way", "try again later")
+        self._ongoing += 1
+        try:
+            body = await self._read(request)
+            loop = asyncio.get_running_loop()
+            content = await loop.run_in_executor(
+                self._workers, lambda: orjson.dumps(work(parse(body, kind)))
+            )
+        finally:
+            self._ongoing -= 1
+        return Response(content, media_type=JSON)
+
+    async def _read(self, request: Request) -> bytes:
+        """Read a body of bounded length."""
+        kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+        if kind != JSON:
+            raise Refused(415, "content-type", kind[:100], f"send {JSON}")
+        pieces = []
+        size = 0
+        async for piece in request.stream():
+            size += len(piece)
+            if size > self._max_bytes:
+                got = f"more than {self._max_bytes} bytes"
+                raise Refused(413, "body", got, "send several smaller requests")
+            pieces.append(piece)
+        return b"".join(pieces)
+
+
+def parse(body: bytes, kind: type[Message]) -> Message:
+    """Read a message from JSON. Raises Refused with 400."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        got = f"no JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        raise Refused(
+            400, "body", got, "send one JSON object; NaN and Infinity are not JSON"
+        ) from None
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        change = "compare with the schema at /openapi.json"
+        raise Refused(400, "body", explain(error), change) from None
+
+
+def _guarded(handler: Handler) -> Handler:
+    """Turn every error of a handler into an answer: the border where nothing may be a bare 500."""
+
+    @wraps(handler)
+    async def guarded(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except Refused as refusal:
+            if refusal.__cause__ is not None:
+                logger.warning("refused: %s", refusal, exc_info=refusal.__cause__)
+            return _error(refusal)
+        except ClientDisconnect:
+            # Nobody is there to read it.
+            return Response(status_code=400)
+        except Exception:
+            logger.exception("%s %s failed", request.method, request.url.path)
+            return _error(
+                Refused(500, "server", "an unexpected fault", "see the server's log; try again")
+            )
+
+    return guarded
+
+
+def _error(refusal: Refused) -> Response:
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if refusal.status == 503 else None
+    content = refusal.body.model_dump_json(exclude_none=True)
+    return Response(content, refusal.status, headers, media_type=JSON)
+
+
+async def _answer_http_error(request: Request, error: Exception) -> Response:
+    """Answer what the router refuses: unknown paths and methods."""
+    assert isinstance(error, HTTPException)
+    changes = {404: "see /docs for the paths", 405: "see /docs for the methods"}
+    refusal = Refused(
+        error.status_code,
+        "path",
+        f"{request.method} {request.url.path[:200]}",
+        changes.get(error.status_code, str(error.detail)),
+    )
+    response = _error(refusal)
+    response.headers.update(error.headers or {})
+    return response
+
+
+def _answers(success: type[BaseModel], errors: tuple[int, ...]) -> Answers:
+    """Document every status."""
+    documented: Answers = {
+        status: {"model": ErrorResponse, "description": MEANINGS[status]} for status in errors
+    }
+    if 503 in documented:
+        retry = {"description": "Seconds to wait.", "schema": {"type": "integer"}}
+        documented[503]["headers"] = {"Retry-After": retry}
+    return {200: {"model": success, "description": "Success."}, **documented}
+
+
+def _add_state_routes(api: FastAPI, replica: Replica) -> None:
+    @api.get(
+        "/healthz", summary="Does the process live?", responses=_answers(Health, (405, 500, 503))
+    )
+    @_guarded
+    async def healthz(request: Request) -> Response:
+        try:
+            replica.check_health()
+        except ReplicaUnwell as error:
+            raise Refused(503, "replica", str(error), "it is being replaced; try again") from error
+        return _success(Health())
+
+    @api.get(
+        "/readyz", summary="Does a champion answer?", responses=_answers(Readiness, (405, 500, 503))
+    )
+    @_guarded
+    async def readyz(request: Request) -> Response:
+        return _success(replica.predictor.readiness())
+
+
+def _add_model_routes(api: FastAPI, replica: Replica) -> None:
+    predictor = replica.predictor
+    config = predictor.config
+    desk = Desk(config.serving.max_body_mb, config.serving.max_ongoing_requests)
+
+    @_guarded
+    async def metadata(request: Request) -> Response:
+        _refuse_other_models(request, config.name)
+        return _success(replica.metadata())
+
+    @_guarded
+    async def predict(request: Request) -> Response:
+        _refuse_other_models(request, config.name)
+        return await desk.serve(request, PredictRequest, predictor.predict)
+
+    @_guarded
+    async def labels(request: Request) -> Response:
+        _refuse_other_models(request, config.name)
+        return await desk.serve(request, LabelsRequest, predictor.label)
+
+    named = {"name": "model", "in": "path", "required": True}
+    path = {"parameters": [{**named, "schema": {"type": "string", "enum": [config.name]}}]}
+    rows = path | _with_body(request_schema(config.contract))
+    outcomes = path | _with_body(labels_schema())
+    _route(api, "GET", metadata, _answers(Metadata, READING), path)
+    _route(api, "POST", predict, _answers(PredictResponse, WRITING), rows)
+    _route(api, "POST", labels, _answers(LabelsResponse, WRITING), outcomes)
+
+
+def _route(
+    api: FastAPI, method: str, handler: Handler, answers: Answers, extra: dict[str, Any]
+) -> None:
+    """Add a handler under its own name, with all that OpenAPI should say about it."""
+    name = handler.__name__
+    api.add_api_route(
+        f"/v1/{{model}}/{name}",
+        handler,
+        methods=[method],
+        summary=SUMMARIES[name],
+        responses=answers,
+        openapi_extra=extra,
+    )
+
+
+def _with_body(schema: dict[str, Any]) -> dict[str, Any]:
+    """Describe a body that the handler reads by itself."""
+    return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}
+
+
+def _refuse_other_models(request: Request, model: str) -> None:
+    asked = str(request.path_params["model"])
+    if asked != model:
+        raise Refused(404, "path", f"model {asked[:100]}", f"this server has {model}")
+
+
+def _success(message: BaseModel) -> Response:
+    return Response(message.model_dump_json(), media_type=JSON)

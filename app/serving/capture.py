@@ -1,0 +1,239 @@
+"""Keep what a replica must not forget: a spool of rows on local disk, written before the answer.
+
+One append is one write of one CRC-framed record, so the tables of a request are kept all together
+or not at all. A plain write, no sync: it survives the process, not the machine. Knows Arrow batches
+and files; knows nothing of what the rows mean, of Delta or of HTTP.
+"""
+
+import contextlib
+import fcntl
+import os
+import struct
+import threading
+import uuid
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+HEAD = struct.Struct("<4sII")  # Mark, length of the payload, CRC-32 of the payload.
+PART = struct.Struct("<HI")  # Position of the table in the segment's header, length of the bytes.
+MARK = b"MSF1"
+OPEN, CLOSED, DAMAGED = ".open", ".segment", ".damaged"
+
+
+class SpoolRefused(OSError):
+    """The record could not be kept, so the request must not be answered."""
+
+
+class Segment(NamedTuple):
+    """What one segment file holds."""
+
+    tables: dict[str, pa.Table]
+    torn_bytes: int
+    damaged: bool
+
+
+class Spool:
+    """Append records to numbered segment files in a folder of this process's own.
+
+    The folder is locked while the process lives; when it dies the kernel frees the lock and another
+    process may adopt the folder. Safe to call from several threads.
+    """
+
+    def __init__(
+        self, root: Path, schemas: Mapping[str, pa.Schema], max_segment_mb: float = 16
+    ) -> None:
+        """Create the folder `root/<spool id>`; the order of `schemas` is the order of shipping."""
+        self.id = uuid.uuid4().hex
+        self.folder = root / self.id
+        self._schemas = dict(schemas)
+        self._positions = {name: position for position, name in enumerate(schemas)}
+        self._max_bytes = int(max_segment_mb * 2**20)
+        self._guard = threading.Lock()
+        self._captured: Counter[str] = Counter()
+        self._sequence = 0
+        self._file: int | None = None
+        self._size = 0
+        self._closed = False
+        root.mkdir(parents=True, exist_ok=True)
+        # Nobody may adopt the folder between its creation and its lock.
+        with locked(root / "lock"):
+            self.folder.mkdir(mode=0o700)
+            self._lock = contextlib.ExitStack()
+            self._lock.enter_context(locked(self.folder / "lock"))
+
+    def append(self, tables: Mapping[str, pa.Table]) -> None:
+        """Keep rows of several tables in one write; returns when they survive this process.
+
+        Raises SpoolRefused when the disk does not take them; then none of them is kept.
+        """
+        parts = [
+            _part(self._positions[name], batch)
+            for name, table in tables.items()
+            for batch in table.cast(self._schemas[name]).to_batches()
+            if batch.num_rows
+        ]
+        if not parts:
+            return
+        record = frame(b"".join(parts))
+        with self._guard:
+            if self._closed:
+                raise SpoolRefused(f"spool {self.folder}: closed; this process is ending")
+            self._write(record)
+            for name, table in tables.items():
+                self._captured[name] += table.num_rows
+            if self._size >= self._max_bytes:
+                self._roll()
+
+    def roll(self) -> None:
+        """Close the segment under way, if it holds anything, so that it can be shipped."""
+        with self._guard:
+            self._roll()
+
+    def close(self) -> None:
+        """Close the last segment and let the folder go: whoever finds it may ship it."""
+        with self._guard:
+            self._roll()
+            self._closed = True
+            self._lock.close()
+
+    @property
+    def captured(self) -> dict[str, int]:
+        """Rows kept so far, by table."""
+        with self._guard:
+            return dict(self._captured)
+
+    def _write(self, record: bytes) -> None:
+        if self._file is None:
+            self._begin()
+        assert self._file is not None
+        try:
+            _write_all(self._file, record)
+        except OSError as error:
+            # A half-written record would hide those after it.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._size)
+            self._roll()
+            raise SpoolRefused(
+                f"spool {self.folder}: {error.strerror}; free space on this disk"
+            ) from error
+        self._size += len(record)
+
+    def _begin(self) -> None:
+        self._sequence += 1
+        header = frame(
+            b"".join(
+                _part_of(
+                    position, name.encode() + b"\0" + self._schemas[name].serialize().to_pybytes()
+                )
+                for name, position in self._positions.items()
+            )
+        )
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+        try:
+            self._file = os.open(self._path(OPEN), flags, 0o600)
+            _write_all(self._file, header)
+        except OSError as error:
+            self._roll()
+            raise SpoolRefused(
+                f"spool {self.folder}: {error.strerror}; free space on this disk"
+            ) from error
+        self._size = len(header)
+
+    def _roll(self) -> None:
+        if self._file is None:
+            return
+        os.close(self._file)
+        self._file = None
+        self._path(OPEN).rename(self._path(CLOSED))
+
+    def _path(self, ending: str) -> Path:
+        return self.folder / f"{self._sequence:010d}{ending}"
+
+
+def read_segment(path: Path) -> Segment:
+    """Read every whole record of a segment.
+
+    The end of a file whose writer died may be torn: it was never acknowledged and is left out. A
+    record that is whole but fails its checksum is damage: it and what follows are left out, and
+    said so.
+    """
+    content = path.read_bytes()
+    schemas: list[tuple[str, pa.Schema]] = []
+    batches: dict[str, list[pa.RecordBatch]] = {}
+    position = 0
+    damaged = False
+    while position + HEAD.size <= len(content):
+        mark, length, checksum = HEAD.unpack_from(content, position)
+        payload = content[position + HEAD.size : position + HEAD.size + length]
+        if mark == MARK and len(payload) < length:
+            break
+        if mark != MARK or zlib.crc32(payload) != checksum:
+            damaged = True
+            break
+        for index, part in _parts(payload):
+            if position == 0:
+                label, _, described = part.partition(b"\0")
+                schemas.append((label.decode(), pa.ipc.read_schema(pa.py_buffer(described))))
+            else:
+                name, schema = schemas[index]
+                batches.setdefault(name, []).append(
+                    pa.ipc.read_record_batch(pa.py_buffer(part), schema)
+                )
+        position += HEAD.size + length
+    tables = {
+        name: pa.Table.from_batches(batches[name], schema)
+        for name, schema in schemas
+        if name in batches
+    }
+    return Segment(tables, len(content) - position, damaged)
+
+
+def frame(payload: bytes) -> bytes:
+    """Wrap a payload so that a reader can tell whether all of it arrived.
+
+    >>> frame(b"row")[:4], len(frame(b"row"))
+    (b'MSF1', 15)
+    """
+    return HEAD.pack(MARK, len(payload), zlib.crc32(payload)) + payload
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold an exclusive lock on a file; the kernel frees it when the process ends.
+
+    With `wait` false, raises BlockingIOError when someone else holds it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _part(position: int, batch: pa.RecordBatch) -> bytes:
+    return _part_of(position, batch.serialize().to_pybytes())
+
+
+def _part_of(position: int, content: bytes) -> bytes:
+    return PART.pack(position, len(content)) + content
+
+
+def _parts(payload: bytes) -> Iterator[tuple[int, bytes]]:
+    position = 0
+    while position < len(payload):
+        index, length = PART.unpack_from(payload, position)
+        position += PART.size
+        yield index, payload[position : position + length]
+        position += length
+
+
+def _write_all(file: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(file, view) :]

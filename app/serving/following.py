@@ -1,0 +1,121 @@
+"""Follow the roles in the ledger, acknowledge each generation, and tell the time.
+
+Knows SQL through the registry and residents; knows nothing of requests. With the ledger away the
+last generation stays. The machine's clocks are parameters.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.config import Config
+from app.ledger.clock import read_clock
+from app.ledger.database import Ledger
+from app.registry.store import acknowledge, read_roles, retire_replica
+from app.serving.predictor import ClockUnknown
+from app.serving.residents import Residents
+
+logger = logging.getLogger(__name__)
+HEARTBEAT_SECONDS = 2.0
+
+
+class Follower:
+    """Keeps a replica's residents in step with the ledger's roles."""
+
+    def __init__(self, ledger: Ledger, model: str, replica: str, residents: Residents) -> None:
+        self._ledger = ledger
+        self._model = model
+        self._replica = replica
+        self._residents = residents
+        self._said: tuple[object, ...] | None = None
+        self._say_again_at = 0.0
+
+    def tick(self, wall: float, steady: float) -> None:
+        """Read the roles, follow them, and acknowledge a change or give a heartbeat that is due.
+
+        `wall` is seconds since 1970, `steady` seconds of a clock that never jumps. Raises
+        SQLAlchemyError when the ledger is away; the residents then stay as they are.
+        """
+        self._residents.advance(read_roles(self._ledger, self._model), steady)
+        current = self._residents.current
+        generation = current.roles.generation if current else 0
+        resident = sorted(current.bundles) if current else []
+        problems = self._residents.problems
+        said = (generation, resident, problems)
+        if said == self._said and steady < self._say_again_at:
+            return
+        acknowledge(self._ledger, self._model, self._replica, generation, resident, wall, problems)
+        self._said, self._say_again_at = said, steady + HEARTBEAT_SECONDS
+
+    def retire(self) -> None:
+        """Say that this replica ends, so that nobody waits for it."""
+        retire_replica(self._ledger, self._model, self._replica)
+
+
+class FollowerThread:
+    """Ticks a follower until it is stopped; an error ends a tick, never the thread."""
+
+    def __init__(
+        self,
+        follower: Follower,
+        every_seconds: float,
+        wall: Callable[[], float],
+        steady: Callable[[], float],
+    ) -> None:
+        self._follower = follower
+        self._every_seconds = every_seconds
+        self._wall = wall
+        self._steady = steady
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+
+    def start(self) -> None:
+        """Follow in the background."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and take the replica off the list."""
+        self._stopping.set()
+        self._thread.join()
+        try:
+            self._follower.retire()
+        except SQLAlchemyError:
+            logger.exception("the replica could not be taken off the list; it leaves it by silence")
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        healthy = True
+        while not self._stopping.is_set():
+            try:
+                self._follower.tick(self._wall(), self._steady())
+                healthy = True
+            except Exception:
+                # Once an outage, not five times a second.
+                if healthy:
+                    logger.exception("the ledger cannot be followed; the last generation stays")
+                healthy = False
+            self._stopping.wait(self._every_seconds)
+
+
+class LedgerClock:
+    """Tells the time of the configuration: the machine's, or the ledger's when it is driven."""
+
+    def __init__(self, ledger: Ledger, config: Config, wall: Callable[[], float]) -> None:
+        self._ledger = ledger
+        self._config = config
+        self._wall = wall
+
+    def __call__(self) -> datetime:
+        """Return now, in UTC. Raises ClockUnknown when a driven clock cannot be read."""
+        wall = datetime.fromtimestamp(self._wall(), UTC)
+        try:
+            return read_clock(self._ledger, self._config, wall).now
+        except SQLAlchemyError as error:
+            raise ClockUnknown("the driven clock cannot be read from the ledger") from error

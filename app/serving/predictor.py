@@ -1,0 +1,253 @@
+"""Answer requests: check rows, score them with the resident champion, keep them, then answer.
+
+Knows rows, versions, the spool and a clock; knows nothing of HTTP, Ray or SQL. Safe to call from
+several threads. What a client did wrong is raised as Refused, with what to change.
+"""
+
+import hashlib
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import ValidationError
+
+from app.config import Config
+from app.contracts.rows import TIMESTAMP
+from app.data.tables import Tables
+from app.data.validation import validate_rows
+from app.security.privacy import Pseudonymiser
+from app.serving.capture import Spool, SpoolRefused
+from app.serving.messages import (
+    Label,
+    LabelsRequest,
+    PredictRequest,
+    Readiness,
+    Refused,
+    Rejected,
+    explain,
+)
+from app.serving.residents import Bundle, Generation, Residents
+
+SOURCE = "serving"
+ARM = "champion"
+
+
+class ClockUnknown(RuntimeError):
+    """The time cannot be told at this moment."""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """What one replica answers with. Whoever made its parts starts and stops them."""
+
+    config: Config
+    replica: str
+    residents: Residents
+    spool: Spool
+    tables: Tables
+    pseudonymiser: Pseudonymiser
+    clock: Callable[[], datetime]
+
+    def predict(self, request: PredictRequest) -> dict[str, Any]:
+        """Score the rows that are acceptable; the answer is a PredictResponse.
+
+        Accepted rows, their predictions and rejected rows are in the spool when this returns.
+        Raises Refused: 413 for too many rows, 422 when no row is acceptable, 503 without a champion
+        or room to keep rows.
+        """
+        self._refuse_too_many("rows", len(request.rows))
+        generation, champion = self._champion()
+        at = self._now()
+        checked = validate_rows(
+            request.rows, self.config.contract, pseudonymiser=self.pseudonymiser
+        )
+        rejected = _rejected(checked.quarantined)
+        kept = {"quarantine": self.tables.quarantine_rows(checked.quarantined, at, SOURCE)}
+        if checked.accepted.num_rows == 0:
+            self._keep(kept)
+            got = f"none of {len(request.rows)} rows is acceptable"
+            raise Refused(422, "rows", got, "mend the rows, see rejected").because(rejected)
+        probabilities = _checked(champion.predict(checked.accepted))
+        events = self.tables.event_rows(checked.accepted, at, SOURCE)
+        keys = _keys(request, checked.accepted[self.config.contract.id], checked.positions)
+        predictions = self._predictions(events, probabilities, keys, generation, at)
+        self._keep({"events": events, "predictions": predictions, **kept})
+        return {
+            "model": self.config.name,
+            "version": generation.roles.champion,
+            "generation": generation.roles.generation,
+            "request_id": request.request_id or uuid.uuid4().hex,
+            "predictions": predictions.select(
+                ["row_id", "prediction_id", "probability"]
+            ).to_pylist(),
+            "rejected": [item.model_dump() for item in rejected],
+        }
+
+    def label(self, request: LabelsRequest) -> dict[str, Any]:
+        """Log the outcomes that are acceptable; the answer is a LabelsResponse.
+
+        Raises Refused: 413 for too many, 422 when none is acceptable, 503 without room to keep
+        them.
+        """
+        self._refuse_too_many("labels", len(request.labels))
+        now = self._now()
+        accepted: list[Label] = []
+        rejected: list[Rejected] = []
+        for position, item in enumerate(request.labels):
+            reason, label = _read_label(item, now)
+            if label is not None:
+                accepted.append(label)
+            else:
+                rejected.append(Rejected(row=position, reasons=[reason]))
+        if not accepted:
+            got = f"none of {len(request.labels)} labels is acceptable"
+            raise Refused(422, "labels", got, "mend the labels, see rejected").because(rejected)
+        self._keep({"labels": self._labels(accepted, now)})
+        return {
+            "model": self.config.name,
+            "accepted": len(accepted),
+            "rejected": [item.model_dump() for item in rejected],
+        }
+
+    def readiness(self) -> Readiness:
+        """Say who answers. Raises Refused with 503 while nobody does."""
+        generation, _ = self._champion()
+        return Readiness(
+            model=self.config.name,
+            version=str(generation.roles.champion),
+            generation=generation.roles.generation,
+        )
+
+    def _champion(self) -> tuple[Generation, Bundle]:
+        """Take one reference to the generation: it stays the same for the whole request."""
+        generation = self.residents.current
+        champion = generation.champion if generation else None
+        if generation is None or champion is None:
+            problems = "; ".join(
+                f"{key[:12]}: {why}" for key, why in self.residents.problems.items()
+            )
+            got = f"no champion is resident yet{f' ({problems})' if problems else ''}"
+            raise Refused(
+                503, "model", got, "train and promote a first version, or try again later"
+            )
+        return generation, champion
+
+    def _now(self) -> datetime:
+        try:
+            return self.clock()
+        except ClockUnknown as error:
+            raise Refused(503, "clock", str(error), "try again later") from error
+
+    def _refuse_too_many(self, where: str, number: int) -> None:
+        most = self.config.serving.max_rows_per_request
+        if number > most:
+            raise Refused(
+                413, where, f"{number}, more than {most}", "send several smaller requests"
+            )
+
+    def _keep(self, tables: dict[str, pa.Table]) -> None:
+        try:
+            self.spool.append(tables)
+        except SpoolRefused as error:
+            # The cause names a path of the server: it is for the log, not for the client.
+            raise Refused(503, "spool", "the request cannot be kept", "try again later") from error
+
+    def _predictions(
+        self,
+        events: pa.Table,
+        probabilities: npt.NDArray[np.float64],
+        keys: Sequence[str],
+        generation: Generation,
+        at: datetime,
+    ) -> pa.Table:
+        contract, version = self.config.contract, str(generation.roles.champion)
+        size = events.num_rows
+        entity = events[contract.entity] if contract.entity else pa.nulls(size, pa.string())
+        return pa.table(
+            {
+                "prediction_id": [_prediction_id(version, key) for key in keys],
+                "idempotency_key": keys,
+                "row_id": events[contract.id],
+                "entity": entity,
+                "version": pa.repeat(version, size),
+                "generation": pa.repeat(generation.roles.generation, size),
+                "arm": pa.repeat(ARM, size),
+                "propensity": pa.repeat(1.0, size),
+                "probability": probabilities,
+                "prediction_time": events["prediction_time"],
+                "served_at": pa.repeat(pa.scalar(at, TIMESTAMP), size),
+                "replica": pa.repeat(self.replica, size),
+            }
+        )
+
+    def _labels(self, labels: Sequence[Label], now: datetime) -> pa.Table:
+        return pa.table(
+            {
+                "row_id": [label.row_id for label in labels],
+                "label": pa.array([label.label for label in labels], pa.int8()),
+                "void": [label.void for label in labels],
+                "known_at": pa.array([label.known_at or now for label in labels], TIMESTAMP),
+                "received_at": pa.repeat(pa.scalar(now, TIMESTAMP), len(labels)),
+                "source": pa.repeat(SOURCE, len(labels)),
+            }
+        )
+
+
+def _keys(
+    request: PredictRequest, ids: pa.ChunkedArray, positions: npt.NDArray[np.int64]
+) -> list[str]:
+    """Give each accepted row its idempotency key."""
+    if request.idempotency_keys is None:
+        keys: list[str] = ids.to_pylist()
+        return keys
+    return [request.idempotency_keys[position] for position in positions]
+
+
+def _prediction_id(version: str, key: str) -> str:
+    """Name a prediction: a repeated key answered by the same version gets the same name.
+
+    >>> _prediction_id("v1", "row-7") == _prediction_id("v1", "row-7")
+    True
+    >>> _prediction_id("v1", "row-7") == _prediction_id("v2", "row-7")
+    False
+    """
+    return hashlib.blake2b(f"{version}\0{key}".encode(), digest_size=16).hexdigest()
+
+
+def _rejected(quarantined: pa.Table) -> list[Rejected]:
+    return [
+        Rejected(row=row, reasons=reasons)
+        for row, reasons in zip(
+            quarantined["position"].to_pylist(), quarantined["reasons"].to_pylist(), strict=True
+        )
+    ]
+
+
+def _read_label(item: object, now: datetime) -> tuple[str, Label | None]:
+    """Read one outcome, or say why it is refused."""
+    try:
+        label = Label.model_validate(item)
+    except ValidationError as error:
+        return explain(error), None
+    if label.known_at is not None and label.known_at > now:
+        return (
+            f"known_at {label.known_at.isoformat()} is in the future, it is {now.isoformat()}",
+            None,
+        )
+    return "", label
+
+
+def _checked(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Let no answer out that is no probability."""
+    within = pc.all(
+        pc.and_(pc.greater_equal(probabilities, 0.0), pc.less_equal(probabilities, 1.0))
+    )
+    if not within.as_py():
+        raise ArithmeticError("the champion gave something that is no probability")
+    return probabilities

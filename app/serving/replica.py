@@ -1,0 +1,100 @@
+"""Put one replica together from its ledger, artifacts, tables, spool, residents; start and stop it.
+
+The one place that knows all parts of serving; it knows nothing of HTTP or Ray. The machine's clocks
+are parameters.
+"""
+
+from collections.abc import Callable
+
+from app.config import Config
+from app.data.tables import NAMES, Tables
+from app.ledger.database import open_ledger
+from app.model.bundle import ModelBundle
+from app.registry.artifacts import Artifacts
+from app.security.privacy import Pseudonymiser
+from app.security.secrets import pseudonym_key
+from app.serving.capture import Spool
+from app.serving.following import Follower, FollowerThread, LedgerClock
+from app.serving.messages import Metadata
+from app.serving.predictor import Predictor
+from app.serving.residents import Residents
+from app.serving.shipping import Shipper
+
+
+class ReplicaUnwell(RuntimeError):
+    """A part of the replica has ended; it must be replaced."""
+
+
+class Replica:
+    """One serving process."""
+
+    def __init__(
+        self, config: Config, wall: Callable[[], float], steady: Callable[[], float]
+    ) -> None:
+        """Open everything; nothing runs before `start`."""
+        self._ledger = open_ledger(config.ledger_url)
+        artifacts = Artifacts(config.artifacts_path)
+        tables = Tables(config.tables_path, config.contract)
+        self._config = config
+        self._spool = Spool(config.spool_path, {name: tables.schema(name) for name in NAMES})
+        self._shipper = Shipper(self._spool, tables, config.serving.ship_seconds)
+        self._residents = Residents(
+            config.contract, lambda digest: ModelBundle.load(artifacts.path(digest), digest)
+        )
+        follower = Follower(self._ledger, config.name, self._spool.id, self._residents)
+        self._following = FollowerThread(
+            follower, config.serving.roles_poll_seconds, wall=wall, steady=steady
+        )
+        self.predictor = Predictor(
+            config=config,
+            replica=self._spool.id,
+            residents=self._residents,
+            spool=self._spool,
+            tables=tables,
+            pseudonymiser=Pseudonymiser(pseudonym_key(config)),
+            clock=LedgerClock(self._ledger, config, wall),
+        )
+
+    def start(self) -> None:
+        """Follow the roles and ship in the background."""
+        self._following.start()
+        self._shipper.start()
+
+    def stop(self) -> None:
+        """Leave the list of replicas, ship what is left, close everything."""
+        self._following.stop()
+        self._shipper.stop()
+        self._ledger.close()
+
+    def ship(self) -> None:
+        """Ship everything kept so far, now."""
+        self._shipper.ship()
+
+    def check_health(self) -> None:
+        """Raise ReplicaUnwell when a background thread has ended."""
+        if not self._following.alive:
+            raise ReplicaUnwell("the thread that follows the roles has ended")
+        if not self._shipper.alive:
+            raise ReplicaUnwell("the thread that ships the spool has ended")
+
+    def metadata(self) -> Metadata:
+        """Say what this replica serves, and with what."""
+        current = self._residents.current
+        roles = current.roles if current else None
+        counts = self._shipper.counts
+        contract = self._config.contract
+        return Metadata(
+            model=self._config.name,
+            generation=roles.generation if roles else 0,
+            champion=roles.champion if roles else None,
+            previous=roles.previous if roles else None,
+            challenger=roles.challenger if roles else None,
+            resident=sorted(current.bundles) if current else [],
+            problems=self._residents.problems,
+            captured=counts.captured,
+            shipped=counts.shipped,
+            label=contract.label,
+            columns=[
+                column.model_dump(mode="json", exclude_defaults=True) for column in contract.columns
+            ],
+        )

@@ -1,0 +1,162 @@
+"""Hold the versions that a replica may answer with, and switch between them by one reference.
+
+A version is loaded, tried on golden rows and only then shown to requests; one that fails is
+reported and never takes traffic. Knows bundles and roles; knows nothing of SQL, HTTP or Ray. Time
+is a parameter, in seconds of any steady clock.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from app.contracts.records import Roles
+from app.contracts.rows import Column, Contract
+
+logger = logging.getLogger(__name__)
+RETRY_SECONDS = 5.0
+TOLERANCE = 1e-6
+GOLDEN_TIME = datetime(2013, 1, 1, 12, tzinfo=UTC)
+
+
+class Bundle(Protocol):
+    """What a resident version can do."""
+
+    @property
+    def contract(self) -> Contract:
+        """The columns that it was made for."""
+
+    def predict(self, table: pa.Table) -> npt.NDArray[np.float64]:
+        """Return one probability a row."""
+
+
+class VersionUnfit(ValueError):
+    """A version that loads and yet must not answer requests."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What a replica answers with: one numbered set of roles and the versions behind it."""
+
+    roles: Roles
+    bundles: Mapping[str, Bundle] = field(default_factory=dict)
+
+    @property
+    def champion(self) -> Bundle | None:
+        """The version that answers, when there is one and it is resident."""
+        return self.bundles.get(self.roles.champion) if self.roles.champion else None
+
+
+class Residents:
+    """Follow the roles. One thread advances; any thread reads `current`."""
+
+    def __init__(self, contract: Contract, load: Callable[[str], Bundle]) -> None:
+        """`load` gives the bundle of a digest, verified, or raises."""
+        self._contract = contract
+        self._load = load
+        self._held: dict[str, Bundle] = {}
+        self._retry_at: dict[str, float] = {}
+        self._failed: dict[str, str] = {}
+        self.current: Generation | None = None
+
+    def advance(self, roles: Roles, steady_seconds: float) -> bool:
+        """Follow roles that were read just now. Returns whether `current` has changed.
+
+        Older roles than the current ones are ignored. While the champion is not resident the last
+        generation stays. A version that failed is tried again after five seconds.
+        """
+        current = self.current
+        if current is not None and roles.generation < current.roles.generation:
+            return False
+        wanted = [digest for digest in (roles.champion, roles.previous, roles.challenger) if digest]
+        for digest in wanted:
+            if digest not in self._held and steady_seconds >= self._retry_at.get(
+                digest, steady_seconds
+            ):
+                self._admit(digest, steady_seconds)
+        self._failed = {digest: self._failed[digest] for digest in wanted if digest in self._failed}
+        if roles.champion and roles.champion not in self._held:
+            return False
+        # Only now may the versions of the last generation go.
+        self._held = {digest: self._held[digest] for digest in wanted if digest in self._held}
+        if current is not None and current.roles == roles and current.bundles == self._held:
+            return False
+        self.current = Generation(roles, self._held)
+        logger.info("generation %d: champion %s", roles.generation, roles.champion)
+        return True
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Versions that cannot be loaded, with the reason."""
+        return dict(self._failed)
+
+    def _admit(self, digest: str, steady_seconds: float) -> None:
+        """Load and try one version; hold it, or the reason why not."""
+        try:
+            bundle = self._load(digest)
+            check_fit(bundle, self._contract)
+        # A foreign artifact can raise anything; it must not end the thread that follows the roles.
+        except Exception as error:
+            logger.exception("version %s cannot serve", digest)
+            self._failed[digest] = f"{type(error).__name__}: {error}"
+            self._retry_at[digest] = steady_seconds + RETRY_SECONDS
+            return
+        self._failed.pop(digest, None)
+        self._retry_at.pop(digest, None)
+        self._held[digest] = bundle
+
+
+def check_fit(bundle: Bundle, contract: Contract) -> None:
+    """Warm a version up on golden rows and refuse it when its answers cannot be trusted.
+
+    Raises VersionUnfit when it needs columns that requests do not have, when an answer is no
+    probability, or when a row's answer depends on the rows beside it.
+    """
+    for column in bundle.contract.features:
+        offered = contract.by_name.get(column.name)
+        if offered is None or offered.kind != column.kind:
+            got = "no such column" if offered is None else f"kind {offered.kind}"
+            raise VersionUnfit(
+                f"the version needs column {column.name} of kind {column.kind}, requests have "
+                f"{got}; train again on this contract"
+            )
+    rows = golden_rows(contract)
+    together = np.asarray(bundle.predict(rows))
+    if together.shape != (rows.num_rows,):
+        raise VersionUnfit(f"expected {rows.num_rows} probabilities, got shape {together.shape}")
+    if not np.all(np.isfinite(together) & (together >= 0) & (together <= 1)):
+        raise VersionUnfit(f"expected probabilities in 0..1, got {together.tolist()}")
+    alone = np.concatenate([bundle.predict(rows.slice(i, 1)) for i in range(rows.num_rows)])
+    worst = float(np.max(np.abs(alone - together)))
+    if worst > TOLERANCE:
+        raise VersionUnfit(f"a row's probability moves by {worst:.2g} with the rows beside it")
+
+
+def golden_rows(contract: Contract) -> pa.Table:
+    """Make four rows any version must answer: middling, lowest, highest, as empty as allowed."""
+    return pa.table(
+        {
+            column.name: pa.array(_golden_cells(column), column.arrow_type)
+            for column in contract.columns
+        },
+        contract.schema,
+    )
+
+
+def _golden_cells(column: Column) -> list[object]:
+    cells: list[object]
+    if column.kind == "number":
+        low = -1e6 if column.minimum is None else column.minimum
+        high = 1e6 if column.maximum is None else column.maximum
+        cells = [(low + high) / 2, low, high]
+    elif column.kind == "time":
+        cells = [GOLDEN_TIME] * 3
+    else:
+        values = column.categories or ("golden",)
+        cells = [values[0], values[-1], "never seen before"]
+    return [*cells, None if column.nullable else cells[0]]

@@ -1,0 +1,157 @@
+"""Ship spooled segments to the tables, each exactly once, and adopt the spools of dead processes.
+
+A segment's number is the application transaction of its append, so a segment that was shipped and
+not yet deleted when the process died is not doubled. Knows files, locks and tables; knows nothing
+of what rows mean.
+"""
+
+import logging
+import math
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple, cast
+
+from app.data.tables import TableName, Tables
+from app.serving.capture import CLOSED, DAMAGED, OPEN, Spool, locked, read_segment
+
+logger = logging.getLogger(__name__)
+ADOPT_SECONDS = 5.0
+MAX_PAUSE_SECONDS = 10.0
+
+
+class ShippingCounts(NamedTuple):
+    """How far the shipping has come, in rows by table."""
+
+    captured: dict[str, int]
+    shipped: dict[str, int]
+    adopted: dict[str, int]
+    problem: str | None
+
+
+def ship_folder(folder: Path, tables: Tables, shipped: Counter[str]) -> None:
+    """Append every closed segment of a spool in order, delete it, and count its rows in `shipped`.
+
+    Segments are numbered upwards and a table remembers the highest number, so the order must not
+    change: the first failure ends the round and is raised.
+    """
+    for path in sorted(folder.glob(f"*{CLOSED}")):
+        segment = read_segment(path)
+        if segment.torn_bytes:
+            logger.warning(
+                "%s: left out %d bytes that were never acknowledged or are damaged",
+                path,
+                segment.torn_bytes,
+            )
+        for name, table in segment.tables.items():
+            transaction = (f"{folder.name}:{name}", int(path.stem))
+            tables.append(cast(TableName, name), table, transaction=transaction)
+        if segment.damaged:
+            logger.error("%s: a record fails its checksum; the file is kept as %s", path, DAMAGED)
+            path.rename(path.with_suffix(DAMAGED))
+        else:
+            path.unlink()
+        shipped.update({name: table.num_rows for name, table in segment.tables.items()})
+
+
+def adopt_spools(root: Path, tables: Tables) -> Counter[str]:
+    """Ship what dead processes left below `root`. Returns rows by table.
+
+    A living owner holds its folder's lock, so its folder is passed by; so is one that another
+    process is adopting at this moment. A folder that cannot be shipped now is left for the next
+    round.
+    """
+    adopted: Counter[str] = Counter()
+    if not root.is_dir():
+        return adopted
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        try:
+            with locked(root / "lock"):
+                claim = locked(folder / "lock", wait=False)
+                claim.__enter__()
+        except (BlockingIOError, FileNotFoundError):
+            continue
+        try:
+            _empty(folder, tables, adopted)
+        except Exception:
+            logger.exception("%s: could not be adopted, will be tried again", folder)
+        finally:
+            claim.__exit__(None, None, None)
+    return adopted
+
+
+def _empty(folder: Path, tables: Tables, shipped: Counter[str]) -> None:
+    """Ship a folder whose lock is held and remove it."""
+    for path in folder.glob(f"*{OPEN}"):
+        path.rename(path.with_suffix(CLOSED))
+    ship_folder(folder, tables, shipped)
+    if not any(folder.glob(f"*{DAMAGED}")):
+        # Claims are made under the same lock, so nobody can claim a folder that is half removed.
+        with locked(folder.parent / "lock"):
+            (folder / "lock").unlink()
+            folder.rmdir()
+
+
+class Shipper:
+    """A thread that ships a living process's spool and adopts those of dead ones."""
+
+    def __init__(self, spool: Spool, tables: Tables, every_seconds: float) -> None:
+        self._spool = spool
+        self._tables = tables
+        self._every_seconds = every_seconds
+        self._shipped: Counter[str] = Counter()
+        self._adopted: Counter[str] = Counter()
+        self._problem: str | None = None
+        self._one_at_a_time = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="shipper", daemon=True)
+
+    def start(self) -> None:
+        """Begin to ship in the background."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ship what is left and end; what cannot be shipped now stays for whoever adopts it."""
+        self._stopping.set()
+        self._thread.join()
+        try:
+            self.ship()
+        except Exception:
+            logger.exception("spool %s: the rest stays on disk", self._spool.id)
+        self._spool.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def counts(self) -> ShippingCounts:
+        """How far it has come."""
+        return ShippingCounts(
+            self._spool.captured, dict(self._shipped), dict(self._adopted), self._problem
+        )
+
+    def ship(self) -> None:
+        """Ship everything kept so far in this process's spool."""
+        with self._one_at_a_time:
+            self._spool.roll()
+            ship_folder(self._spool.folder, self._tables, self._shipped)
+
+    def _run(self) -> None:
+        rounds_to_adopt = max(1, math.ceil(ADOPT_SECONDS / self._every_seconds))
+        num_rounds = 0
+        pause = self._every_seconds
+        while not self._stopping.wait(pause):
+            try:
+                self.ship()
+                if num_rounds % rounds_to_adopt == 0:
+                    self._adopted += adopt_spools(self._spool.folder.parent, self._tables)
+                num_rounds += 1
+                pause, self._problem = self._every_seconds, None
+            except Exception as error:
+                logger.exception("spool %s: shipping failed, will be tried again", self._spool.id)
+                pause, self._problem = (
+                    min(2 * pause, MAX_PAUSE_SECONDS),
+                    f"{type(error).__name__}: {error}",
+                )

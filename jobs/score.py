@@ -1,0 +1,33 @@
+"""Score files of rows with the champion, or with a version of your choice."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.config import load_config
+from app.serving.batch import score
+from app.session import session
+from jobs.outcome import report, user_errors
+
+
+def main(
+    config: Annotated[Path, typer.Option(help="The model's YAML file.")],
+    rows: Annotated[str, typer.Option(help="Parquet or .csv: a file, a folder or a glob.")],
+    into: Annotated[Path, typer.Option(help="Folder for the scores.")],
+    version: Annotated[
+        str | None, typer.Option(help="Digest of a version; absent: champion.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override: section.key=value.")
+    ] = None,
+) -> None:
+    """Give every row a probability, or the reasons why it has none; run again to go on."""
+    with user_errors():
+        settings = load_config(config, set_ or [])
+        with session(settings):
+            report(score(settings, rows, into.absolute(), version))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,199 @@
+"""Shipping: everything acknowledged reaches the tables once, whoever dies and whenever."""
+
+import random
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from app.config import Config
+from app.data.tables import Tables
+from app.serving.capture import DAMAGED, Spool
+from app.serving.shipping import Shipper, adopt_spools, ship_folder
+
+ROOT = Path(__file__).resolve().parents[3]
+AT = datetime(2013, 4, 1, tzinfo=UTC)
+# Appends labels of one row for ever, acknowledges each on its output, and ships in the background.
+WRITER = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+import pyarrow as pa
+from app.config import load_config
+from app.data.tables import Tables
+from app.serving.capture import Spool
+from app.serving.shipping import Shipper
+
+config = load_config("configs/flights.yaml", ["workspace=" + sys.argv[1]])
+tables = Tables(config.tables_path, config.contract)
+spool = Spool(config.spool_path, {"labels": tables.schema("labels")})
+Shipper(spool, tables, every_seconds=0.01).start()
+at = datetime(2013, 4, 1, tzinfo=UTC)
+number = 0
+while True:
+    row = {"row_id": f"{sys.argv[2]}-{number}", "label": 1, "void": False, "known_at": at,
+           "received_at": at, "source": "test"}
+    spool.append({"labels": pa.Table.from_pylist([row], tables.schema("labels"))})
+    sys.stdout.write(f"{row['row_id']}\\n")
+    sys.stdout.flush()
+    number += 1
+"""
+
+
+def labels(tables: Tables, *ids: str) -> dict[str, pa.Table]:
+    row = {"label": 1, "void": False, "known_at": AT, "received_at": AT, "source": "test"}
+    return {
+        "labels": pa.Table.from_pylist(
+            [{"row_id": name, **row} for name in ids], tables.schema("labels")
+        )
+    }
+
+
+def logged(tables: Tables) -> list[str]:
+    names: list[str] = tables.read("labels")["row_id"].to_pylist()
+    return names
+
+
+@pytest.fixture
+def tables(flights: Config) -> Tables:
+    return Tables(flights.tables_path, flights.contract)
+
+
+@pytest.fixture
+def spool(flights: Config, tables: Tables) -> Spool:
+    return Spool(flights.spool_path, {"labels": tables.schema("labels")})
+
+
+def test_shipped_segments_are_in_the_table_and_gone_from_the_folder(
+    spool: Spool, tables: Tables
+) -> None:
+    spool.append(labels(tables, "a", "b"))
+    spool.roll()
+    counts: Counter[str] = Counter()
+
+    ship_folder(spool.folder, tables, counts)
+
+    assert sorted(logged(tables)) == ["a", "b"]
+    assert counts == {"labels": 2}
+    assert [path.name for path in spool.folder.iterdir()] == ["lock"]
+
+
+def test_a_segment_that_was_shipped_and_not_deleted_is_not_doubled(
+    spool: Spool, tables: Tables
+) -> None:
+    spool.append(labels(tables, "a"))
+    spool.roll()
+    [path] = spool.folder.glob("*.segment")
+    content = path.read_bytes()
+    ship_folder(spool.folder, tables, Counter())
+    path.write_bytes(content)
+
+    ship_folder(spool.folder, tables, Counter())
+
+    assert logged(tables) == ["a"]
+    assert not path.exists()
+
+
+def test_a_dead_owners_spool_is_adopted_and_a_living_ones_is_not(
+    flights: Config, spool: Spool, tables: Tables
+) -> None:
+    dead = Spool(flights.spool_path, {"labels": tables.schema("labels")})
+    dead.append(labels(tables, "dead"))
+    dead.close()
+    spool.append(labels(tables, "living"))
+
+    adopted = adopt_spools(flights.spool_path, tables)
+
+    assert adopted == {"labels": 1}
+    assert logged(tables) == ["dead"]
+    assert not dead.folder.exists()
+    assert spool.folder.exists()
+
+
+def test_a_damaged_segment_ships_its_good_rows_and_is_kept(spool: Spool, tables: Tables) -> None:
+    spool.append(labels(tables, "good"))
+    [path] = spool.folder.glob("*.open")
+    size = path.stat().st_size
+    spool.append(labels(tables, "damaged"))
+    content = bytearray(path.read_bytes())
+    content[size + 30] ^= 255
+    path.write_bytes(content)
+    spool.roll()
+
+    ship_folder(spool.folder, tables, Counter())
+
+    assert logged(tables) == ["good"]
+    assert [kept.suffix for kept in spool.folder.iterdir() if kept.name != "lock"] == [DAMAGED]
+
+
+def test_a_stopped_shipper_has_shipped_everything(spool: Spool, tables: Tables) -> None:
+    shipper = Shipper(spool, tables, every_seconds=60)
+    shipper.start()
+    spool.append(labels(tables, "a"))
+
+    shipper.stop()
+
+    assert logged(tables) == ["a"]
+    assert shipper.counts.shipped == {"labels": 1}
+
+
+def test_while_the_tables_are_away_rows_stay_and_are_shipped_later(
+    flights: Config, spool: Spool, tables: Tables
+) -> None:
+    flights.tables_path.write_text("in the way of the tables' folder")
+    shipper = Shipper(spool, tables, every_seconds=0.02)
+    spool.append(labels(tables, "a"))
+    shipper.start()
+    deadline = time.monotonic() + 10
+    while shipper.counts.problem is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert shipper.counts.problem is not None
+    assert shipper.alive
+
+    flights.tables_path.unlink()
+    shipper.stop()
+
+    assert logged(tables) == ["a"]
+
+
+def test_a_writer_killed_at_any_moment_loses_nothing_acknowledged_and_doubles_nothing(
+    flights: Config, tables: Tables
+) -> None:
+    chance = random.Random(5)
+    acknowledged: list[str] = []
+    for life in range(4):
+        acknowledged += run_and_kill(flights.workspace, f"life{life}", chance.uniform(0.05, 0.6))
+
+    adopt_spools(flights.spool_path, tables)
+
+    times = Counter(logged(tables))
+    assert len(acknowledged) > 100
+    assert [name for name in acknowledged if times[name] != 1] == []
+    # At most the one row that was kept and not yet acknowledged when its writer died.
+    assert len(times) - len(acknowledged) <= 4
+    assert set(times.values()) == {1}
+    assert [path for path in flights.spool_path.iterdir() if path.is_dir()] == []
+
+
+def run_and_kill(workspace: Path, name: str, seconds: float) -> list[str]:
+    """Run a writer, kill it some time after its first row, return the rows it acknowledged."""
+    command = [sys.executable, "-c", WRITER, str(workspace), name]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert select.select([process.stdout], [], [], 60)[0]
+        # Its output is read while it runs, or the pipe would fill up and hold it.
+        content = b""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if select.select([process.stdout], [], [], 0.01)[0]:
+                content += process.stdout.read1()
+        process.send_signal(signal.SIGKILL)
+        content += process.stdout.read()
+    return content.decode().rpartition("\n")[0].split("\n")
