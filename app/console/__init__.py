@@ -1,0 +1,1 @@
+"""Show people what the loop does and what it was worth."""

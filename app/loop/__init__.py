@@ -1,0 +1,1 @@
+"""From evidence to action: decide, gate, carry out, watch, and take back."""

@@ -1,0 +1,63 @@
+"""Score rows with two versions, as they were known at a time, for the gate and the watch.
+
+Knows tables, snapshots and bundles; knows nothing of limits, roles or Ray.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from app.contracts.rows import Contract
+from app.data.snapshots import load_snapshot, take_snapshot
+from app.data.splits import day_numbers
+from app.data.tables import Tables
+from app.loop.paired import PairedRows
+from app.model.bundle import ModelBundle
+from app.registry.artifacts import Artifacts
+
+_EPOCH = date(1970, 1, 1)
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where rows and bundles of one model are."""
+
+    tables: Tables
+    contract: Contract
+    artifacts: Artifacts
+
+    def bundle(self, digest: str) -> ModelBundle:
+        """Load a verified bundle."""
+        return ModelBundle.load(self.artifacts.path(digest), digest)
+
+    def outcomes(self, start: datetime, end: datetime, known_at: datetime) -> pa.Table:
+        """Load the rows of [start, end) whose outcome was known at a time."""
+        dataset = take_snapshot(self.tables, self.contract, start, end, known_at)
+        rows = load_snapshot(self.tables, self.contract, dataset)
+        return rows.filter(pc.equal(rows["state"], "known"))
+
+    def outcomes_of_days(self, days: tuple[str, ...], known_at: datetime) -> pa.Table:
+        """Load the rows of some UTC days whose outcome was known at a time."""
+        if not days:
+            return self.outcomes(known_at, known_at, known_at)
+        dates = sorted(date.fromisoformat(day) for day in days)
+        start = datetime.combine(dates[0], time(), UTC)
+        end = min(datetime.combine(dates[-1], time(), UTC) + timedelta(days=1), known_at)
+        rows = self.outcomes(start, end, known_at)
+        numbers = [(day - _EPOCH).days for day in dates]
+        return rows.filter(pa.array(np.isin(day_numbers(rows["prediction_time"]), numbers)))
+
+    def paired(self, rows: pa.Table, old: str | None, new: str) -> PairedRows:
+        """Score rows with both versions by the one definition of a prediction."""
+        after = self.bundle(new).predict(rows)
+        before = self.bundle(old).predict(rows) if old is not None else after
+        return PairedRows(
+            label=rows["label"].to_numpy(),
+            old=before,
+            new=after,
+            day=day_numbers(rows["prediction_time"]),
+            slices={name: rows[name].to_numpy().astype(object) for name in self.contract.slices},
+        )

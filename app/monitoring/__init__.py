@@ -1,0 +1,1 @@
+"""Turn the logs of predictions and labels into evidence, name causes, draw reports."""
