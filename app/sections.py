@@ -80,6 +80,9 @@ class TrainingConfig(Frozen):
     split: SplitConfig = SplitConfig()
     epochs: int = Field(8, ge=1)
     patience: int = Field(2, ge=1, description="Epochs without a better stop loss before stopping.")
+    stop_tolerance: float = Field(
+        0.003, ge=0, description="Stop losses within this share of the best are equally good."
+    )
     batch_rows: int = Field(1024, ge=16)
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)

@@ -28,7 +28,8 @@ from app.model.bundle import ModelBundle
 from app.model.calibration import Calibrator
 from app.model.evaluation import evaluate
 from app.model.networks import TabularNetwork
-from app.training.fitting import FitState, Rows, fit
+from app.training.fitting import Rows, fit
+from app.training.state import FitState
 
 SCORED_ROWS = 20_000
 # All that decides what a model is made of, beside the rows.

@@ -5,20 +5,17 @@ files' places. It reads no clock. Each epoch draws from a generator seeded by (s
 so that a run that was interrupted and resumed ends with the same weights as one that was not.
 """
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from app.contracts.rows import Frozen
 from app.data.features import Encoded
 from app.model.bundle import member_mean
 from app.model.calibration import Calibrator
@@ -26,6 +23,7 @@ from app.model.evaluation import log_loss
 from app.model.networks import TabularNetwork
 from app.sections import TrainingConfig
 from app.training.averaging import WeightAverage
+from app.training.state import Epoch, FitState
 
 WARMUP_STEPS = 100
 
@@ -44,15 +42,6 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-
-class Epoch(Frozen):
-    """What one pass over the rows came to."""
-
-    number: int
-    num_rows: int
-    train_loss: float
-    stop_loss: float
 
 
 class Peers(Protocol):
@@ -80,67 +69,6 @@ class Alone:
     def smallest(self, value: int) -> int:
         """Give the value back."""
         return value
-
-
-@dataclass(frozen=True)
-class FitState:
-    """A run between two epochs: all that is needed to go on."""
-
-    epochs: tuple[Epoch, ...]
-    best_epoch: int
-    best_loss: float
-    weights: Mapping[str, Tensor]
-    average: Mapping[str, Tensor]
-    """Of the weights over the last steps."""
-    best: Mapping[str, Tensor]
-    """The average of the best epoch: what the run is for."""
-    moments: Mapping[str, Tensor]
-
-    def is_finished(self, config: TrainingConfig) -> bool:
-        """Tell whether early stopping or the number of epochs ends the run here."""
-        num_epochs = len(self.epochs)
-        return num_epochs >= config.epochs or num_epochs - self.best_epoch >= config.patience
-
-    def to_files(self, fingerprint: str) -> dict[str, bytes]:
-        """Write as files; the fingerprint names the data and settings of the run."""
-        tensors = {
-            f"{part}/{name}": tensor.cpu().contiguous().clone()
-            for part, named in (
-                ("weights", self.weights),
-                ("average", self.average),
-                ("best", self.best),
-                ("moments", self.moments),
-            )
-            for name, tensor in named.items()
-        }
-        document = {
-            "fingerprint": fingerprint,
-            "epochs": [epoch.model_dump() for epoch in self.epochs],
-            "best_epoch": self.best_epoch,
-            "best_loss": self.best_loss,
-        }
-        return {
-            "state.json": json.dumps(document, indent=1).encode(),
-            "tensors.safetensors": save(tensors),
-        }
-
-    @classmethod
-    def from_files(cls, files: Mapping[str, bytes], fingerprint: str) -> Self:
-        """Read what to_files wrote. Raises ValueError when it belongs to other data or settings."""
-        document = json.loads(files["state.json"])
-        if document["fingerprint"] != fingerprint:
-            raise ValueError(
-                "this run's name was used with other data or settings "
-                f"({document['fingerprint']}, now {fingerprint}); give the run another name"
-            )
-        parts: dict[str, dict[str, Tensor]] = {
-            part: {} for part in ("weights", "average", "best", "moments")
-        }
-        for key, tensor in load(files["tensors.safetensors"]).items():
-            part, _, name = key.partition("/")
-            parts[part][name] = tensor
-        epochs = tuple(Epoch.model_validate(epoch) for epoch in document["epochs"])
-        return cls(epochs, document["best_epoch"], document["best_loss"], **parts)
 
 
 @dataclass(frozen=True)
@@ -213,8 +141,9 @@ def _advance(
         average=averaged,
         moments=_moments(optimizer),
     )
-    if stop_loss < state.best_loss:
-        return replace(state, best=averaged, best_loss=stop_loss, best_epoch=number)
+    if math.isfinite(stop_loss) and state.is_best(stop_loss, task.config):
+        lowest = min(stop_loss, state.best_loss)
+        return replace(state, best=averaged, best_loss=lowest, best_epoch=number)
     if not state.best:
         raise TrainingDiverged(
             f"the loss on the stop rows is {stop_loss} after the first epoch; "

@@ -24,7 +24,8 @@ from app.data.features import Encoded, InputShape
 from app.model.manifest import ArtifactAltered, read_folder, write_folder
 from app.model.networks import TabularNetwork
 from app.sections import TrainingConfig
-from app.training.fitting import FitState, Rows, fit
+from app.training.fitting import Rows, fit
+from app.training.state import FitState
 
 logger = logging.getLogger(__name__)
 

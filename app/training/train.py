@@ -48,8 +48,8 @@ from app.training.assembly import (
     open_window,
     required_columns,
 )
-from app.training.fitting import FitState
 from app.training.loop import train_loop
+from app.training.state import FitState
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 BLOCK_ROWS = 25_000

@@ -11,7 +11,8 @@ from app.model.bundle import member_mean
 from app.model.evaluation import roc_auc
 from app.sections import TrainingConfig
 from app.training.assembly import encode_rows, new_network
-from app.training.fitting import FitState, Rows, TrainingDiverged, fit
+from app.training.fitting import Rows, TrainingDiverged, fit
+from app.training.state import FitState
 from tests.learning_world import make_config, make_encoder, make_rows
 
 TABLE = make_rows(900)

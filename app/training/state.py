@@ -1,0 +1,94 @@
+"""Where a run stands between two epochs, and its files: all that is needed to go on.
+
+Knows tensors, losses and the rule of early stopping; knows nothing of how an epoch is trained.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from safetensors.torch import load, save
+from torch import Tensor
+
+from app.contracts.rows import Frozen
+from app.sections import TrainingConfig
+
+
+class Epoch(Frozen):
+    """What one pass over the rows came to."""
+
+    number: int
+    num_rows: int
+    train_loss: float
+    stop_loss: float
+
+
+@dataclass(frozen=True)
+class FitState:
+    """A run between two epochs: all that is needed to go on."""
+
+    epochs: tuple[Epoch, ...]
+    best_epoch: int
+    best_loss: float
+    """The lowest loss on the stop rows so far."""
+    weights: Mapping[str, Tensor]
+    average: Mapping[str, Tensor]
+    """Of the weights over the last steps."""
+    best: Mapping[str, Tensor]
+    """The average at the best epoch: what the run is for."""
+    moments: Mapping[str, Tensor]
+
+    def is_finished(self, config: TrainingConfig) -> bool:
+        """Tell whether early stopping or the number of epochs ends the run here."""
+        num_epochs = len(self.epochs)
+        return num_epochs >= config.epochs or num_epochs - self.best_epoch >= config.patience
+
+    def is_best(self, stop_loss: float, config: TrainingConfig) -> bool:
+        """Tell whether an epoch with this stop loss is to be kept rather than those before.
+
+        The stop rows are a few days, and differences within the tolerance are their noise: the
+        latest epoch as good as the best one is kept, since the average gains from more steps.
+        """
+        return stop_loss <= min(stop_loss, self.best_loss) * (1 + config.stop_tolerance)
+
+    def to_files(self, fingerprint: str) -> dict[str, bytes]:
+        """Write as files; the fingerprint names the data and settings of the run."""
+        tensors = {
+            f"{part}/{name}": tensor.cpu().contiguous().clone()
+            for part, named in (
+                ("weights", self.weights),
+                ("average", self.average),
+                ("best", self.best),
+                ("moments", self.moments),
+            )
+            for name, tensor in named.items()
+        }
+        document = {
+            "fingerprint": fingerprint,
+            "epochs": [epoch.model_dump() for epoch in self.epochs],
+            "best_epoch": self.best_epoch,
+            "best_loss": self.best_loss,
+        }
+        return {
+            "state.json": json.dumps(document, indent=1).encode(),
+            "tensors.safetensors": save(tensors),
+        }
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes], fingerprint: str) -> Self:
+        """Read what to_files wrote. Raises ValueError when it belongs to other data or settings."""
+        document = json.loads(files["state.json"])
+        if document["fingerprint"] != fingerprint:
+            raise ValueError(
+                "this run's name was used with other data or settings "
+                f"({document['fingerprint']}, now {fingerprint}); give the run another name"
+            )
+        parts: dict[str, dict[str, Tensor]] = {
+            part: {} for part in ("weights", "average", "best", "moments")
+        }
+        for key, tensor in load(files["tensors.safetensors"]).items():
+            part, _, name = key.partition("/")
+            parts[part][name] = tensor
+        epochs = tuple(Epoch.model_validate(epoch) for epoch in document["epochs"])
+        return cls(epochs, document["best_epoch"], document["best_loss"], **parts)
