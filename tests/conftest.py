@@ -4,6 +4,7 @@ The environment is set here, before anything imports Ray, which reads most of it
 """
 
 import os
+import random
 import shutil
 import socket
 import tempfile
@@ -81,11 +82,15 @@ def write_two_weeks() -> Callable[..., Path]:
 
 @pytest.fixture
 def free_port() -> int:
-    """A port of the loopback interface that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback interface that nothing listens on, and that stays free for a while.
+
+    Ray's workers take theirs from 10002 to 19999, the kernel hands out those from 32768 on.
+    """
+    for port in random.sample(range(20000, 32000), 100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    raise AssertionError("a hundred ports between 20000 and 32000 are all taken")
 
 
 @pytest.fixture(scope="session")

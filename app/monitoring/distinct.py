@@ -30,7 +30,9 @@ def first(table: pa.Table, keys: Sequence[str]) -> pa.Table:
 
 def absent(table: pa.Table, there: pa.Table, keys: Sequence[str]) -> pa.Table:
     """Keep the rows of a table, one a key already, whose key is not in another table."""
-    both = pa.concat_tables([there.select(list(keys)), table.select(list(keys))])
+    known = there.select(list(keys))
+    # A column that may not be null and one that may are the same key.
+    both = pa.concat_tables([known, table.select(list(keys)).cast(known.schema)])
     numbered = both.append_column("_at", pa.array(np.arange(both.num_rows)))
     kept = numbered.group_by(list(keys)).aggregate([("_at", "min")])["_at_min"].to_numpy()
     return table.take(pa.array(np.sort(kept[kept >= there.num_rows]) - there.num_rows))

@@ -165,3 +165,10 @@ def test_the_watch_waits_for_enough_outcomes():
     report = judge_watch(rows(0.1, 5, 2000), WatchConfig(), CONFIG, seed=7, final=True)
     assert report.verdict == "wait"
     assert "3,000" in report.reasons[0]
+
+
+def test_a_loss_whose_interval_holds_zero_is_no_harm():
+    noisy = rows(1.2, 1.2, 3200, 6, seed=27)
+    report = judge_watch(noisy, WatchConfig(), CONFIG, seed=7, final=True)
+    assert report.auc_gain.value < -WatchConfig().auc_harm
+    assert report.verdict == "keep"

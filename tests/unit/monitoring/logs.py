@@ -80,6 +80,7 @@ def make_day(
             "ingested_at": pa.array(times, TIMESTAMP),
         }
     )
+    events = _never_null(events, "ride", "start", "prediction_time", "source", "ingested_at")
     predictions = pa.table(
         {
             "idempotency_key": ids,
@@ -102,6 +103,12 @@ def make_day(
         }
     )
     return Logs(events, predictions, labels, NO_QUARANTINE)
+
+
+def _never_null(table: pa.Table, *names: str) -> pa.Table:
+    """Give a table the fields of a Delta table, which says what may not be null."""
+    fields = [field.with_nullable(field.name not in names) for field in table.schema]
+    return table.cast(pa.schema(fields))
 
 
 def label(row_id: str, value: int | None, known: float, received: float | None = None) -> pa.Table:
