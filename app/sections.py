@@ -68,7 +68,10 @@ class SplitConfig(Frozen):
         4, ge=2, description="Every n-th of them is held out for the gate."
     )
     stop_days: int = Field(
-        8, ge=1, description="The latest days that are no gate days stop training."
+        8, ge=1, description="So many of the latest days that are no gate days stop training."
+    )
+    stop_spacing: int = Field(
+        3, ge=1, description="Every so many of the latest days; 1 takes them in a row."
     )
 
 

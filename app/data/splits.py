@@ -42,9 +42,10 @@ def split_days(
     """Divide rows by the day of their prediction time.
 
     Gate days are every n-th of the last `gate_window_days` before `end`, counted by the day's own
-    number so that windows which overlap hold out the same days; `seed` chooses which. The latest
-    `stop_days` that are no gate days stop training. Days without rows count for nothing. Raises
-    SplitError when no day is left to train on.
+    number so that windows which overlap hold out the same days; `seed` chooses which. Of the others
+    the latest, then every `stop_spacing`-th before it, up to `stop_days`, stop training: a run of
+    days is one spell of weather, and a calibrator fitted on it takes the spell for the season. Days
+    without rows count for nothing. Raises SplitError when no day is left to train on.
     """
     numbers = day_numbers(prediction_time)
     present = np.unique(numbers)
@@ -52,7 +53,7 @@ def split_days(
     recent = (present > last - split.gate_window_days) & (present <= last)
     gate = present[recent & (present % split.gate_every_days == seed % split.gate_every_days)]
     others = np.setdiff1d(present, gate)
-    stop = others[-split.stop_days :]
+    stop = np.sort(others[:: -split.stop_spacing][: split.stop_days])
     if len(others) <= split.stop_days:
         raise SplitError(
             f"{len(present)} days with rows leave none to train on: {len(gate)} are gate days and "

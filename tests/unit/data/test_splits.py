@@ -9,7 +9,7 @@ from app.data.splits import GATE, STOP, TRAIN, Split, SplitError, split_days
 from app.sections import SplitConfig
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
-SPLIT = SplitConfig(gate_window_days=20, gate_every_days=4, stop_days=3)
+SPLIT = SplitConfig(gate_window_days=20, gate_every_days=4, stop_days=3, stop_spacing=1)
 
 
 def times(num_days: int, per_day: int = 4, first: datetime = START) -> pa.Array:
@@ -89,3 +89,11 @@ def test_a_window_too_short_to_train_on_is_refused_with_the_counts() -> None:
 def test_no_rows_are_refused() -> None:
     with pytest.raises(SplitError, match="0 days"):
         split_days(pa.array([], TIMESTAMP), START, SPLIT, seed=1)
+
+
+def test_spaced_stop_days_start_with_the_latest_and_leave_days_between_to_train() -> None:
+    spaced = SPLIT.model_copy(update={"stop_spacing": 3})
+    split = split_days(times(60), START + timedelta(days=60), spaced, seed=1)
+    others = [START.date() + timedelta(days=i) for i in range(60)]
+    others = [day for day in others if day not in split.gate_days]
+    assert list(split.stop_days) == [others[-7], others[-4], others[-1]]
