@@ -184,9 +184,10 @@ class GateConfig(Frozen):
     min_rows: int = Field(2000, ge=10)
     min_days: int = Field(5, ge=2)
     confidence: float = Field(0.9, gt=0.5, lt=1)
-    min_auc_gain: float = Field(
-        0.0, description="The lower end of the paired interval must be above."
+    min_ranking_gain: float = Field(
+        0.0, description="Within days, the lower end of the paired AUC gain must be above."
     )
+    max_auc_loss: float = Field(0.005, ge=0, description="Over all rows, days mixed.")
     max_brier_loss: float = Field(0.002, ge=0)
     max_slice_auc_loss: float = Field(0.02, ge=0)
     max_calibration_error: float = Field(0.1, gt=0)

@@ -17,6 +17,8 @@ ROW = 21.0
 def gate_figure(report: GateReport) -> Markup:
     """Show the AUC gain overall and by slice, and the Brier gain in words; right is better."""
     rows = [("AUC gain", report.auc_gain, True)] if report.auc_gain is not None else []
+    if report.ranking_gain is not None:
+        rows.append(("within days", report.ranking_gain, True))
     rows += [(name.split("=")[-1], metric, False) for name, metric in sorted(report.slices.items())]
     reach = max(
         [abs(edge) for _, metric, _ in rows for edge in (metric.low, metric.high)], default=0.01

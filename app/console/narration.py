@@ -57,7 +57,7 @@ class Narrator:
             self._redraw(Text(f"{status.phase}: {status.steward_doing}"))
         elif status.steward_doing != self._doing:
             self._doing = status.steward_doing
-            self._console.print(f"  {self._doing}", highlight=False)
+            self._say(f"  {self._doing}")
 
     def show(self, now: datetime, tally: Tally, status: Status) -> None:
         """Tell where the replay is."""
@@ -68,14 +68,18 @@ class Narrator:
         days = (now - self._said_on).days if self._said_on else QUIET_LINE_DAYS
         if days >= QUIET_LINE_DAYS:
             self._said_on = now
-            self._console.print(self._line(now, tally, status), highlight=False)
+            self._say(self._line(now, tally, status))
 
     def _tell_decisions(self, status: Status) -> None:
         """Print each decision once it is completed; these lines stay."""
         for item in status.decisions:
             if item.outcome != "under way" and item.key not in self._told:
                 self._told.add(item.key)
-                self._console.print(decision_line(item), highlight=False)
+                self._say(decision_line(item))
+
+    def _say(self, line: Text | str) -> None:
+        """Print a line that stays; a terminal narrower than the line wraps it."""
+        self._console.print(line, highlight=False, soft_wrap=True)
 
     def _redraw(self, content: RenderableType) -> None:
         moment = time.monotonic()

@@ -48,7 +48,7 @@ READING = (
     (
         "Intervals",
         "Bootstrap by day; the gate's cover {confidence:.0%}. A promotion needs the lower end of "
-        "the AUC gain above {min_auc_gain:g}.",
+        "the AUC gain within days above {min_ranking_gain:g}.",
     ),
     (
         "PSI",
@@ -171,7 +171,7 @@ def _reading(config: Config) -> Markup:
     dials = {
         **config.monitoring.model_dump(include={"every_days", "window_days"}),
         **loop.governor.model_dump(include={"max_retrainings", "budget_days"}),
-        **loop.gate.model_dump(include={"confidence", "min_auc_gain"}),
+        **loop.gate.model_dump(include={"confidence", "min_ranking_gain"}),
         "psi": loop.diagnosis.psi,
     }
     said = [(term, text.format(**dials)) for term, text in READING]

@@ -170,9 +170,12 @@ class GateReport(Frozen):
     reasons: tuple[str, ...]
     num_rows: int
     num_days: int
-    champion: Evaluation | None
+    champion: Evaluation | None = None
     candidate: Evaluation
     auc_gain: Metric | None = Field(None, description="Candidate minus champion, paired by day.")
+    ranking_gain: Metric | None = Field(
+        None, description="The same, over pairs of rows of one day: much less noise."
+    )
     brier_gain: Metric | None = Field(
         None, description="Champion minus candidate: above 0 is better."
     )

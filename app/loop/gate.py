@@ -43,8 +43,9 @@ def judge(
 ) -> GateReport:
     """Compare candidate (`new`) with champion (`old`) and report every reason with its numbers.
 
-    A candidate that was trained must rank better with confidence; a recalibrated one must have the
-    better Brier score with confidence and rank no worse. Without a champion, `old` is ignored.
+    A candidate that was trained must rank better within days with confidence, and no worse over all
+    rows; a recalibrated one must have the better Brier score with confidence and rank the same.
+    Without a champion, `old` is ignored.
     """
     draws = Draws(config.num_bootstraps, config.confidence, seed)
     refusals, merits = _enough(rows, config)
@@ -55,12 +56,16 @@ def judge(
     candidate = _evaluate(rows, rows.new, draws)
     champion = _evaluate(rows, rows.old, draws) if has_champion else None
     gain = auc_gain(rows, draws) if has_champion else None
+    ranking = auc_gain(rows, draws, within_days=True) if has_champion else None
     error = brier_gain(rows, draws) if has_champion else None
     slices = _slice_gains(rows, draws) if has_champion else {}
-    if gain is None or error is None:
+    if not has_champion:
         findings = [_first_auc(candidate, config)]
+    elif gain is None or ranking is None or error is None:
+        return _unjudged(rows, [*refusals, "no day of the gate holds both outcomes"])
     elif aim == "ranking":
-        findings = [_ranks_better(gain, config), _brier_no_worse(error, config)]
+        findings = [_ranks_better(ranking, config), _auc_no_worse(gain, config)]
+        findings.append(_brier_no_worse(error, config))
         findings += [_slice_no_worse(name, metric, config) for name, metric in slices.items()]
     else:
         findings = [_brier_better(error, config), _ranks_the_same(gain)]
@@ -75,6 +80,7 @@ def judge(
         champion=champion,
         candidate=candidate,
         auc_gain=gain,
+        ranking_gain=ranking,
         brier_gain=error,
         slices=slices,
     )
@@ -132,7 +138,7 @@ def _slice_gains(rows: PairedRows, draws: Draws) -> dict[str, Metric]:
             num_positive = int((part.label == 1).sum())
             if min(num_positive, len(part) - num_positive) < MIN_SLICE_OUTCOMES:
                 continue
-            gain = auc_gain(part, draws)
+            gain = auc_gain(part, draws, within_days=True)
             if gain is not None:
                 gains[f"{column}={value}"] = gain
     return gains
@@ -154,9 +160,17 @@ def _first_auc(candidate: Evaluation, config: GateConfig) -> tuple[bool, str]:
 
 def _ranks_better(gain: Metric, config: GateConfig) -> tuple[bool, str]:
     return (
-        gain.low > config.min_auc_gain,
-        f"AUC gain {_interval(gain, config)}, its lower end must be over "
-        f"{config.min_auc_gain:+.4f}",
+        gain.low > config.min_ranking_gain,
+        f"AUC gain within days {_interval(gain, config)}, its lower end must be over "
+        f"{config.min_ranking_gain:+.4f}",
+    )
+
+
+def _auc_no_worse(gain: Metric, config: GateConfig) -> tuple[bool, str]:
+    return (
+        gain.value >= -config.max_auc_loss,
+        f"AUC gain over all rows {_interval(gain, config)}, a loss up to "
+        f"{config.max_auc_loss:.3f} is borne",
     )
 
 
@@ -170,7 +184,7 @@ def _brier_no_worse(gain: Metric, config: GateConfig) -> tuple[bool, str]:
 def _slice_no_worse(name: str, gain: Metric, config: GateConfig) -> tuple[bool, str]:
     return (
         gain.value >= -config.max_slice_auc_loss,
-        f"slice {name}: AUC gain {_interval(gain, config)}, a loss up to "
+        f"slice {name}: AUC gain within days {_interval(gain, config)}, a loss up to "
         f"{config.max_slice_auc_loss:.3f} is borne",
     )
 

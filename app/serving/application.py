@@ -4,6 +4,7 @@ The deployed class is plain; Ray is added where it is composed. Serve reads the 
 at run time, so annotations here must not be postponed.
 """
 
+import logging
 import socket
 import time
 from pathlib import Path
@@ -88,6 +89,7 @@ def deploy(config: Config) -> str:
     """
     serving = config.serving
     port = serving.port or _free_port(serving.host)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(http_options={"host": serving.host, "port": port})
     serve.run(compose(config), name=config.name, route_prefix="/")
     client = _get_global_client()

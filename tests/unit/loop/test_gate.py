@@ -40,6 +40,38 @@ def test_the_paired_gains_are_those_of_the_definition():
     assert brier_gain(paired, DRAWS).value == pytest.approx(brier, abs=1e-12)
 
 
+def test_the_gain_within_days_counts_pairs_of_one_day_only():
+    paired = rows(1.5, 0.3)
+    gained = pairs = 0.0
+    for day in np.unique(paired.day):
+        part = paired.only(paired.day == day)
+        count = float((part.label == 1).sum() * (part.label == 0).sum())
+        old, new = roc_auc_score(part.label, part.old), roc_auc_score(part.label, part.new)
+        gained, pairs = gained + count * (new - old), pairs + count
+    found = auc_gain(paired, DRAWS, within_days=True)
+    assert found.value == pytest.approx(gained / pairs, abs=1e-12)
+    assert found.low < found.value < found.high
+
+
+def test_what_a_day_brings_to_all_its_rows_adds_no_noise_within_days():
+    paired = rows(0.9, 0.8)
+    moods = np.random.default_rng(5).normal(0, 0.15, 10)[paired.day]
+    moody = PairedRows(paired.label, paired.old, paired.new + moods, paired.day)
+    calm, mixed = auc_gain(moody, DRAWS, within_days=True), auc_gain(moody, DRAWS)
+    assert calm.high - calm.low < mixed.high - mixed.low
+    assert calm.value == pytest.approx(auc_gain(paired, DRAWS, within_days=True).value)
+
+
+def test_ranking_better_within_days_and_worse_over_all_rows_is_refused():
+    paired = rows(1.5, 0.3)
+    moods = np.where(paired.day % 2 == 0, 0.4, 0.0)
+    moody = PairedRows(paired.label, paired.old, paired.new * 0.6 + moods, paired.day)
+    report = judge(moody, GateConfig(max_brier_loss=1, max_calibration_error=1), seed=7)
+    assert report.ranking_gain.low > 0
+    assert not report.passed
+    assert all(reason.startswith("AUC gain over all rows -") for reason in report.reasons)
+
+
 def test_ties_count_half():
     paired = rows(1.5, 0.3)
     rounded = PairedRows(paired.label, paired.old.round(1), paired.new.round(1), paired.day)
@@ -64,7 +96,7 @@ def test_the_interval_of_a_resample_is_that_of_resampled_rows():
 def test_a_better_candidate_passes_with_its_numbers():
     report = judge(rows(1.5, 0.3), CONFIG, seed=7)
     assert report.passed
-    assert any(reason.startswith("AUC gain +0.") for reason in report.reasons)
+    assert any(reason.startswith("AUC gain within days +0.") for reason in report.reasons)
     assert set(report.slices) == {"origin=EWR", "origin=JFK", "origin=LGA"}
     assert report == judge(rows(1.5, 0.3), CONFIG, seed=7)
 
@@ -73,8 +105,8 @@ def test_a_worse_candidate_is_refused_with_every_reason():
     report = judge(rows(0.3, 1.5), CONFIG, seed=7)
     assert not report.passed
     text = "; ".join(report.reasons)
-    assert "AUC gain -0." in text
-    assert "slice origin=EWR: AUC gain -0." in text
+    assert "AUC gain within days -0." in text
+    assert "slice origin=EWR: AUC gain within days -0." in text
     assert "Brier gain -0." in text
 
 
