@@ -82,6 +82,9 @@ class TrainingConfig(Frozen):
     network: NetworkConfig = NetworkConfig()
     split: SplitConfig = SplitConfig()
     epochs: int = Field(8, ge=1)
+    min_epochs: int = Field(
+        1, ge=1, description="Early stopping compares epochs from this one on; a few days mislead."
+    )
     patience: int = Field(2, ge=1, description="Epochs without a better stop loss before stopping.")
     stop_tolerance: float = Field(
         0.003, ge=0, description="Stop losses within this share of the best are equally good."

@@ -142,7 +142,8 @@ def _advance(
         moments=_moments(optimizer),
     )
     if math.isfinite(stop_loss) and state.is_best(stop_loss, task.config):
-        lowest = min(stop_loss, state.best_loss)
+        is_early = number <= task.config.min_epochs
+        lowest = stop_loss if is_early else min(stop_loss, state.best_loss)
         return replace(state, best=averaged, best_loss=lowest, best_epoch=number)
     if not state.best:
         raise TrainingDiverged(

@@ -48,8 +48,11 @@ class FitState:
         """Tell whether an epoch with this stop loss is to be kept rather than those before.
 
         The stop rows are a few days, and differences within the tolerance are their noise: the
-        latest epoch as good as the best one is kept, since the average gains from more steps.
+        latest epoch as good as the best one is kept, since the average gains from more steps. For
+        the same reason the first `min_epochs` are not compared at all.
         """
+        if len(self.epochs) <= config.min_epochs:
+            return True
         return stop_loss <= min(stop_loss, self.best_loss) * (1 + config.stop_tolerance)
 
     def to_files(self, fingerprint: str) -> dict[str, bytes]:

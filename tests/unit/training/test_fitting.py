@@ -75,6 +75,22 @@ def test_training_stops_when_the_stop_rows_no_longer_gain() -> None:
     assert state.best_loss == min(epoch.stop_loss for epoch in state.epochs)
 
 
+def test_early_epochs_are_not_compared() -> None:
+    hasty = run(settings(epochs=60, patience=2, learning_rate=3e-2))
+    config = settings(epochs=60, patience=2, learning_rate=3e-2, min_epochs=hasty.best_epoch + 3)
+    state = run(config)
+    assert state.best_epoch >= config.min_epochs
+    compared = [epoch.stop_loss for epoch in state.epochs[config.min_epochs - 1 :]]
+    assert state.best_loss == min(compared)
+
+
+def test_an_epoch_within_the_tolerance_of_the_best_is_kept_when_it_is_later() -> None:
+    strict = run(settings(epochs=12, patience=12, learning_rate=3e-2, stop_tolerance=0))
+    lax = run(settings(epochs=12, patience=12, learning_rate=3e-2, stop_tolerance=10))
+    assert strict.best_epoch < lax.best_epoch == 12
+    assert strict.best_loss == lax.best_loss
+
+
 def test_the_network_is_left_with_its_best_weights() -> None:
     config = settings(epochs=60, patience=3, learning_rate=3e-2)
     network = new_network(make_config(Path(), network=config.network), ENCODER.shape)
