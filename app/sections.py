@@ -171,7 +171,10 @@ class GovernorConfig(Frozen):
     max_retrainings: int = Field(4, ge=0, description="Within budget_days.")
     budget_days: float = Field(366.0, gt=0)
     min_benefit: float = Field(
-        0.25, ge=0, description="Drifted share times new labels over the labels trained on."
+        0.25, ge=0, description="Weight of the drift times new labels over labels trained on."
+    )
+    full_drift_share: float = Field(
+        1.0, gt=0, le=1, description="Share of shifted columns that gives a drift its full weight."
     )
     retry_days: float = Field(
         1.0, ge=0, description="A first model that failed is tried again then."

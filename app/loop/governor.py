@@ -81,14 +81,14 @@ def _benefit(
     """Expect benefit where much has changed and much has been learned about the change."""
     num_shifted = len(shifted_columns(evidence, config.diagnosis))
     drifted_share = num_shifted / len(evidence.columns) if evidence.columns else 0.0
-    # A changed outcome concerns every row, whatever number of columns moved.
-    weight = drifted_share if diagnosis.cause == "covariate_shift" else 1.0
+    # A changed outcome concerns every row; of the columns it takes a part to change most rows.
+    full = config.governor.full_drift_share
+    weight = min(1.0, drifted_share / full) if diagnosis.cause == "covariate_shift" else 1.0
     benefit = weight * new_share
     return (
         benefit >= config.governor.min_benefit,
-        f"expected benefit {benefit:.2f} (share drifted {weight:.0%} times {new_share:.0%} new "
-        "labels, "
-        f"{config.governor.min_benefit:.2f} needed)",
+        f"expected benefit {benefit:.2f} (weight of the drift {weight:.0%} times {new_share:.0%} "
+        f"new labels, {config.governor.min_benefit:.2f} needed)",
     )
 
 

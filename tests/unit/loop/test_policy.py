@@ -108,6 +108,16 @@ def test_covariate_shift_retrains_only_where_benefit_is_expected():
     assert "waiting: expected benefit 0.06" in words(action)
 
 
+def test_a_material_part_of_the_columns_gives_covariate_shift_its_full_weight():
+    tenth = (drift("temperature", 3.1), *(drift(f"column_{n}") for n in range(9)))
+    facts = Facts(both_weeks(columns=tenth), ROLES, 0, 80000)
+    keen = CONFIG.governor.model_copy(update={"full_drift_share": 0.1})
+    chosen = CONFIG.model_copy(update={"governor": keen})
+    now = state(last_training_at=day(0))
+    assert "weight of the drift 10%" in words(next_action(now, facts, CONFIG, day(61)))
+    assert "weight of the drift 100%" in words(next_action(now, facts, chosen, day(61)))
+
+
 def test_evidence_that_was_acted_on_is_not_acted_on_again():
     config = CONFIG.model_copy(
         update={"governor": CONFIG.governor.model_copy(update={"cooldown_days": 0.0})}
