@@ -200,7 +200,8 @@ def test_new_labels_include_those_of_forgotten_days() -> None:
 def test_historic_rows_are_no_live_traffic() -> None:
     logs = make_day(0)
     column = logs.events.schema.get_field_index("source")
-    history = logs.events.set_column(column, "source", pa.array(["ingest:abc"] * 40))
+    field = logs.events.schema.field(column)
+    history = logs.events.set_column(column, field, pa.array(["ingest:abc"] * 40))
 
     run = Run().fold(replace(logs, events=history))
 
