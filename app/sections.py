@@ -193,8 +193,10 @@ class GateConfig(Frozen):
     min_ranking_gain: float = Field(
         0.0, description="Within days, the lower end of the paired AUC gain must be above."
     )
-    max_auc_loss: float = Field(0.005, ge=0, description="Over all rows, days mixed.")
-    max_brier_loss: float = Field(0.002, ge=0)
+    max_auc_loss: float = Field(
+        0.02, ge=0, description="Over all rows; a smaller loss may not be shown with confidence."
+    )
+    max_brier_loss: float = Field(0.01, ge=0, description="Likewise.")
     max_slice_auc_loss: float = Field(0.02, ge=0)
     max_calibration_error: float = Field(0.1, gt=0)
     min_bootstrap_auc: float = Field(0.55, description="A first model, with no champion to beat.")

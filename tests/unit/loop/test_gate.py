@@ -72,6 +72,20 @@ def test_ranking_better_within_days_and_worse_over_all_rows_is_refused():
     assert all(reason.startswith("AUC gain over all rows -") for reason in report.reasons)
 
 
+def test_a_loss_within_its_limit_is_refused_only_where_it_is_shown():
+    paired = rows(1.5, 0.3)
+    lenient = GateConfig(max_auc_loss=0.5, max_brier_loss=0.5, max_calibration_error=1)
+    raised = PairedRows(paired.label, paired.old, 0.5 + 0.5 * paired.new, paired.day)
+    shown = judge(raised, lenient, seed=7)
+    assert -0.5 < shown.brier_gain.low < shown.brier_gain.high < 0
+    assert [reason.split(" -")[0] for reason in shown.reasons] == ["Brier gain"]
+    lucky = rows(0.8, 0.75, 2500, seed=4)
+    chance = PairedRows(lucky.label, lucky.old, lucky.new * 0.97 + 0.03, lucky.day)
+    report = judge(chance, lenient, seed=7)
+    assert report.brier_gain.low < 0 < report.brier_gain.high
+    assert not any(reason.startswith("Brier") for reason in report.reasons if not report.passed)
+
+
 def test_ties_count_half():
     paired = rows(1.5, 0.3)
     rounded = PairedRows(paired.label, paired.old.round(1), paired.new.round(1), paired.day)
