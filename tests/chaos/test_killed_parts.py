@@ -37,6 +37,8 @@ def free_port() -> int:
 def start(config: Path, log: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "jobs.loop", "--config", str(config), "--fresh"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    # Two workspaces draw two keys, and then rows and versions have other digests.
+    environment["MAINSPRING_PSEUDONYM_KEY"] = "5a" * 32
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log.open("w"), text=True
     )
