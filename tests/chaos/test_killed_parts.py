@@ -7,7 +7,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,13 +24,6 @@ from app.ledger.journal import verify
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("ray::StewardActor", "ray::MonitorActor")
 SECONDS = 1500
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def start(config: Path, log: Path) -> subprocess.Popen[str]:
@@ -89,17 +81,17 @@ def finish(process: subprocess.Popen[str], log: Path) -> dict[str, Any]:
 @pytest.mark.chaos
 @pytest.mark.timeout(2 * SECONDS)
 def test_killing_steward_and_monitor_changes_no_decision(
-    tmp_path: Path, write_two_weeks: Callable[..., Path]
+    tmp_path: Path, write_two_weeks: Callable[..., Path], free_port: int
 ) -> None:
     calm, wild = tmp_path / "calm", tmp_path / "wild"
     calm.mkdir()
     wild.mkdir()
     # The first model is trained in both from the same rows with the same seed.
-    undisturbed = write_two_weeks(calm, f"serving.port={free_port()}")
+    undisturbed = write_two_weeks(calm, f"serving.port={free_port}")
     process = start(undisturbed, calm / "log")
     expected = finish(process, calm / "log")
 
-    disturbed = write_two_weeks(wild, f"serving.port={free_port()}")
+    disturbed = write_two_weeks(wild, f"serving.port={free_port}")
     process, draw, num_kills = start(disturbed, wild / "log"), random.Random(7), 0
     deadline = time.monotonic() + SECONDS
     while process.poll() is None and time.monotonic() < deadline:
