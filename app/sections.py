@@ -3,12 +3,13 @@
 Knows names and limits; knows nothing of files, or of the parts that read them.
 """
 
-from datetime import date
+from datetime import date, datetime
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from app.contracts.rows import Frozen
+from app.contracts.times import midnight
 
 
 class SourceConfig(Frozen):
@@ -234,6 +235,16 @@ class ReplayConfig(Frozen):
     until: date = date(2013, 8, 1)
     rows_per_request: int = Field(250, ge=1)
     seed: int = 11
+
+    @property
+    def start(self) -> datetime:
+        """The first prediction time of production."""
+        return midnight(self.history_until)
+
+    @property
+    def end(self) -> datetime:
+        """The first prediction time after production."""
+        return midnight(self.until)
 
 
 class ClusterConfig(Frozen):

@@ -1,21 +1,17 @@
 """Serve a model over HTTP: its champion now, and every later one without a restart."""
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from app.config import Config, load_config
 from app.serving.application import deploy
 from app.session import session
+from jobs.options import ConfigFile, Overrides
 from jobs.outcome import report, stay, user_errors
 
 
 def main(
-    config: Annotated[Path, typer.Option(help="The model's YAML file.")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override: section.key=value.")
-    ] = None,
+    config: ConfigFile,
+    set_: Overrides = None,
 ) -> None:
     """Start the endpoint on the cluster of RAY_ADDRESS, or on one of its own until Ctrl-C."""
     with user_errors():

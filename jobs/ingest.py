@@ -1,7 +1,6 @@
 """Bring a model's source into its tables. Running it again adds nothing."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,22 +11,23 @@ from app.data.tables import Tables
 from app.ledger.clock import read_clock
 from app.ledger.database import open_ledger
 from app.session import session
+from jobs.options import ConfigFile, Overrides
 from jobs.outcome import report, user_errors
 
 
 def main(
-    config: Annotated[Path, typer.Option(help="The model's YAML file.")],
+    config: ConfigFile,
     until: Annotated[
         datetime | None,
         typer.Option(
             help="Rows asked before, outcomes known by this time; UTC unless it has a zone."
         ),
     ] = None,
-    set_: Annotated[list[str], typer.Option("--set", help="Override: section.key=value.")] = [],  # noqa: B006
+    set_: Overrides = None,
 ) -> None:
     """Read, validate, pseudonymise and commit rows and outcomes; print what became of them."""
     with user_errors():
-        settings = load_config(config, set_)
+        settings = load_config(config, set_ or [])
         with session(settings):
             report(run(settings, until))
 

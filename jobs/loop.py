@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Annotated
 
 import orjson
@@ -21,7 +20,7 @@ from rich.console import Console
 
 from app.config import Config, load_config, show_config
 from app.console.narration import Narrator
-from app.console.replay import START_HOUR_UTC, Endpoint, Replay, Traffic, at_hour, json_rows
+from app.console.replay import Endpoint, Replay, Traffic, json_rows
 from app.console.scoreboard import write_outcome
 from app.console.status import read_status
 from app.data.preprocess import IngestResult
@@ -30,6 +29,7 @@ from app.ledger.clock import drive_clock
 from app.ledger.database import Ledger, open_ledger
 from app.session import Cluster, session
 from jobs import deploy, ingest, operate
+from jobs.options import ConfigFile, Overrides
 from jobs.outcome import report, stay, user_errors
 
 READY_SECONDS = 3600.0
@@ -37,10 +37,8 @@ KEPT = ("artifacts", "comparators", "keys")
 
 
 def main(
-    config: Annotated[Path, typer.Option(help="The model's YAML file.")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override: section.key=value.")
-    ] = None,
+    config: ConfigFile,
+    set_: Overrides = None,
     fresh: Annotated[bool, typer.Option(help="Forget this workspace's earlier replay.")] = False,
     keep: Annotated[bool, typer.Option(help="Leave the endpoint up until Ctrl-C.")] = False,
     show: Annotated[bool, typer.Option(help="Print the effective configuration first.")] = False,
@@ -82,7 +80,7 @@ def prepare_workspace(config: Config, *, fresh: bool) -> None:
 def replay(config: Config, cluster: Cluster, console: Console) -> dict[str, object]:
     """Bring in the history, start the parts, replay production, compare; return the record."""
     began = time.monotonic()
-    start = at_hour(config.replay.history_until, START_HOUR_UTC)
+    start = config.replay.start
     ledger = open_ledger(config.ledger_url)
     drive_clock(ledger, config, now=start, watermark=start)
     _tell_history(ingest.run(config, until=start), console)

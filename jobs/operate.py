@@ -1,8 +1,5 @@
 """Start the parts that watch and decide: monitor and steward, actors that outlive this job."""
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from app.config import Config, load_config
@@ -10,14 +7,13 @@ from app.ledger.database import open_ledger
 from app.loop.steward import start_steward
 from app.monitoring.monitor import await_monitor, start_monitor
 from app.session import Cluster, session
+from jobs.options import ConfigFile, Overrides
 from jobs.outcome import report, stay, user_errors
 
 
 def main(
-    config: Annotated[Path, typer.Option(help="The model's YAML file.")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override: section.key=value.")
-    ] = None,
+    config: ConfigFile,
+    set_: Overrides = None,
 ) -> None:
     """Watch the model's traffic and keep the model right."""
     with user_errors():

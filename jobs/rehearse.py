@@ -1,7 +1,6 @@
 """Compare retraining policies on production rows: train what is missing, score every row."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -18,21 +17,19 @@ from app.loop.rehearsal import (
     choose_months,
     chosen_policies,
     compare,
-    production_span,
     score_rows,
     split_months,
 )
 from app.model.bundle import ModelBundle
 from app.registry.artifacts import Artifacts
 from app.registry.store import roles_history
+from jobs.options import ConfigFile, Overrides
 from jobs.outcome import report, user_errors
 
 
 def main(
-    config: Annotated[Path, typer.Option(help="The model's YAML file.")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override: section.key=value.")
-    ] = None,
+    config: ConfigFile,
+    set_: Overrides = None,
     months: Annotated[
         str | None, typer.Option(help="Months such as 4-12; default: the whole replay.")
     ] = None,
@@ -48,7 +45,7 @@ def run(config: Config, policies: tuple[Policy, ...], months: str | None = None)
     console = Console(file=sys.stderr, log_path=False)
     torch.set_num_threads(config.training.threads_per_worker)
     tables = Tables(config.tables_path, config.contract)
-    every = split_months(*production_span(config.replay))
+    every = split_months(config.replay.start, config.replay.end)
     periods = choose_months(every, months) if months else every
     start, until = periods[0].start, periods[-1].end
     rows = production_rows(config, tables, start, until)

@@ -8,19 +8,18 @@ import typer
 from app.config import load_config
 from app.serving.batch import score
 from app.session import session
+from jobs.options import ConfigFile, Overrides
 from jobs.outcome import report, user_errors
 
 
 def main(
-    config: Annotated[Path, typer.Option(help="The model's YAML file.")],
+    config: ConfigFile,
     rows: Annotated[str, typer.Option(help="Parquet or .csv: a file, a folder or a glob.")],
     into: Annotated[Path, typer.Option(help="Folder for the scores.")],
     version: Annotated[
         str | None, typer.Option(help="Digest of a version; absent: champion.")
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override: section.key=value.")
-    ] = None,
+    set_: Overrides = None,
 ) -> None:
     """Give every row a probability, or the reasons why it has none; run again to go on."""
     with user_errors():

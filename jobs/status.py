@@ -1,8 +1,6 @@
 """Show where a model stands: clock, versions, monitor, loop, decisions."""
 
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -10,18 +8,17 @@ from rich.console import Console
 from app.config import Config, load_config
 from app.console.status import Status, read_status, render_status
 from app.ledger.database import open_ledger
+from jobs.options import DEFAULT_CONFIG, ConfigFile, Overrides
 from jobs.outcome import report, user_errors
 
 
 def main(
-    config: Annotated[Path, typer.Option(help="The model's YAML file.")] = Path(
-        "configs/flights.yaml"
-    ),
-    set_: Annotated[list[str], typer.Option("--set", help="Override: section.key=value.")] = [],  # noqa: B006
+    config: ConfigFile = DEFAULT_CONFIG,
+    set_: Overrides = None,
 ) -> None:
     """Show where a model stands; the last line is the same as one JSON record."""
     with user_errors():
-        status = run(load_config(config, set_))
+        status = run(load_config(config, set_ or []))
         Console(stderr=True).print(render_status(status))
         report(status)
 

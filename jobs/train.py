@@ -2,7 +2,6 @@
 
 import logging
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,16 +17,15 @@ from app.registry.store import register_version
 from app.session import session
 from app.training.tracking import track
 from app.training.train import RunPlan, find_plan, train
+from jobs.options import ConfigFile, Overrides
 from jobs.outcome import report, user_errors
 
 logger = logging.getLogger(__name__)
 
 
 def main(
-    config: Annotated[Path, typer.Option(help="The model's YAML file.")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override: section.key=value.")
-    ] = None,
+    config: ConfigFile,
+    set_: Overrides = None,
     start: Annotated[
         datetime | None, typer.Option(help="First prediction time; default: the window's.")
     ] = None,

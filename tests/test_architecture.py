@@ -27,6 +27,7 @@ ORDER = (
     "sections",
     "config",
     "telemetry",
+    "background",
     "session",
     "security",
     "ledger",

@@ -4,13 +4,13 @@ Knows the loop's records and which panel shows what; knows nothing of pages or c
 """
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time
 
 from app.console.episodes import Episode, Reign, episodes, reigns
 from app.console.markup import Markup, join, tag
 from app.console.panels import drift_panels, score_panels
 from app.console.plots import WIDTH, TimeAxis, heading, rule, spread, words
 from app.console.story import LoopReport, day, month_name
+from app.contracts.times import midnight
 
 GAP = 36.0
 MARKS = {
@@ -28,7 +28,7 @@ MARKS = {
 def timeline(report: LoopReport, psi_threshold: float) -> Markup:
     """Draw everything that happened, from the decisions at the top to the drift at the bottom."""
     board = report.scoreboard
-    axis = TimeAxis(_midnight(board.start), _midnight(board.until))
+    axis = TimeAxis(midnight(board.start), midnight(board.until))
     told, ruled = episodes(report.decisions), reigns(report.decisions)
     panels = [*score_panels(axis, board), *drift_panels(axis, report.evidence, psi_threshold)]
     y = 86.0
@@ -97,7 +97,3 @@ def _month_names(axis: TimeAxis, y: float) -> Markup:
         middle = (axis.x(start) + axis.x(end)) / 2
         names.append(words(middle, y, month_name(f"{start:%Y-%m}", 3), "month-name", "middle"))
     return join(names)
-
-
-def _midnight(at: date) -> datetime:
-    return datetime.combine(at, time(), UTC)

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.config import Config
-from app.console.replay import START_HOUR_UTC, Tally, at_hour
+from app.console.replay import Tally
 from app.console.status import DecisionStatus, Status
 
 REDRAW_SECONDS = 0.25
@@ -28,8 +28,8 @@ class Narrator:
 
     def __init__(self, config: Config, console: Console) -> None:
         self._console = console
-        self._start = at_hour(config.replay.history_until, START_HOUR_UTC)
-        self._end = at_hour(config.replay.until, START_HOUR_UTC)
+        self._start = config.replay.start
+        self._end = config.replay.end
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._drawn = 0.0
         self._told: set[str] = set()

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from app.config import Config
 from app.console.status import Status, read_status
 from app.contracts.rows import TIMESTAMP
+from app.contracts.times import micros_in, micros_of
 from app.ledger.clock import drive_clock
 from app.ledger.database import Ledger
 from app.model.evaluation import roc_auc
 
 TICK_HOUR_UTC = 11
-START_HOUR_UTC = 0
 SETTLE_SECONDS = 3600.0
 QUALITY_DAYS = 30
 TIMEOUT_SECONDS = 60.0
@@ -57,21 +57,21 @@ class Traffic:
 
     def rows_between(self, start: datetime, end: datetime) -> pa.Table:
         """Rows to be predicted in [start, end)."""
-        low, high = np.searchsorted(self._asked, [_micros(start), _micros(end)])
+        low, high = np.searchsorted(self._asked, [micros_of(start), micros_of(end)])
         return self.rows.slice(int(low), int(high - low))
 
     def labels_between(self, after: datetime, until: datetime) -> pa.Table:
         """Outcomes that become known in (after, until]."""
-        low, high = np.searchsorted(self._known, [_micros(after), _micros(until)], side="right")
+        low, high = np.searchsorted(self._known, [micros_of(after), micros_of(until)], side="right")
         return self.labels.slice(int(low), int(high - low))
 
     @property
     def _asked(self) -> NDArray[np.int64]:
-        return _ticks(self.prediction_time)
+        return np.asarray(micros_in(self.prediction_time))
 
     @property
     def _known(self) -> NDArray[np.int64]:
-        return _ticks(self.labels["known_at"])
+        return np.asarray(micros_in(self.labels["known_at"]))
 
 
 @dataclass
@@ -168,7 +168,7 @@ class Replay:
 
     def run(self) -> Tally:
         """Replay from the end of the history to the configured end; return what was sent."""
-        begin = at_hour(self.config.replay.history_until, START_HOUR_UTC)
+        begin = self.config.replay.start
         self._wait(lambda status: _settled(status, begin), "monitor and steward to start", begin)
         status = read_status(self.config, self.ledger)
         self._before = (status.num_predictions, status.num_labels)
@@ -233,8 +233,7 @@ class Replay:
 
 def periods(config: Config) -> Iterator[tuple[datetime, datetime]]:
     """Give the days of the replay, each from tick to tick; the last two only mature the labels."""
-    end_of_traffic = at_hour(config.replay.until, START_HOUR_UTC)
-    start = at_hour(config.replay.history_until, START_HOUR_UTC)
+    start, end_of_traffic = config.replay.start, config.replay.end
     end = start.replace(hour=TICK_HOUR_UTC)
     while start < end_of_traffic:
         yield start, min(end, end_of_traffic)
@@ -242,11 +241,6 @@ def periods(config: Config) -> Iterator[tuple[datetime, datetime]]:
     for _ in range(2):
         yield start, end
         start, end = end, end + timedelta(days=1)
-
-
-def at_hour(day: date, hour: int) -> datetime:
-    """Give an hour (UTC) of a calendar day as an aware time."""
-    return datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
 
 
 def json_rows(table: pa.Table) -> list[dict[str, object]]:
@@ -263,15 +257,6 @@ def _is_verdict(answer: requests.Response) -> bool:
 def _settled(status: Status, watermark: datetime) -> bool:
     parts = (status.monitor_watermark, status.steward_watermark)
     return all(part is not None and part >= watermark for part in parts)
-
-
-def _ticks(times: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
-    """Give times as microseconds since 1970."""
-    return np.asarray(times.cast(TIMESTAMP).cast(pa.int64()))
-
-
-def _micros(at: datetime) -> int:
-    return int(at.timestamp() * 1_000_000)
 
 
 def _batches(rows: list[dict[str, object]], size: int) -> Iterator[list[dict[str, object]]]:

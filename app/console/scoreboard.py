@@ -31,7 +31,6 @@ from app.loop.rehearsal import (
     Scoreboard,
     ScoreName,
     compare,
-    production_span,
     with_served,
 )
 from app.registry.store import list_versions
@@ -95,7 +94,7 @@ def served_scoreboard(
 def num_known(config: Config, rows: pa.Table, labels: pa.Table) -> int:
     """Count the production rows of the source whose outcome became known."""
     contract = config.contract
-    start, until = (_event_time(config, at) for at in production_span(config.replay))
+    start, until = (_event_time(config, at) for at in (config.replay.start, config.replay.end))
     event_time = rows[contract.event_time].cast(TIMESTAMP)
     within = pc.and_(pc.greater_equal(event_time, start), pc.less(event_time, until))
     ids = rows.filter(within)[contract.id]

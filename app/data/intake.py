@@ -7,7 +7,7 @@ goes up to some moment takes them or leaves them for later.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.contracts.rows import TIMESTAMP, Contract
+from app.contracts.times import micros_of
 from app.data.cells import cells_of_arrow
 from app.data.files import BROKEN, DELIVERY, NOWHERE, POSITION
 from app.data.quarantine import QUARANTINED, WITHHELD
@@ -24,15 +25,11 @@ from app.security.privacy import Pseudonymiser
 TIME = "__time"
 REFUSED = pa.schema([*QUARANTINED, pa.field(DELIVERY, pa.string()), pa.field(TIME, TIMESTAMP)])
 FOREVER = 2**62
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def mark_of(moment: datetime | None) -> int:
     """Return microseconds since 1970; no moment is later than every other."""
-    if moment is None:
-        return FOREVER
-    span = moment - EPOCH
-    return (span.days * 86_400 + span.seconds) * 1_000_000 + span.microseconds
+    return FOREVER if moment is None else micros_of(moment)
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from app.contracts.times import day_numbers, day_of, number_of
 from app.sections import SplitConfig
 
 TRAIN, STOP, GATE = 0, 1, 2
-MICROSECONDS_PER_DAY = 86_400_000_000
 
 
 class SplitError(ValueError):
@@ -49,7 +49,7 @@ def split_days(
     """
     numbers = day_numbers(prediction_time)
     present = np.unique(numbers)
-    last = _number((end - timedelta(microseconds=1)).astimezone(UTC).date())
+    last = number_of((end - timedelta(microseconds=1)).astimezone(UTC).date())
     recent = (present > last - split.gate_window_days) & (present <= last)
     gate = present[recent & (present % split.gate_every_days == seed % split.gate_every_days)]
     others = np.setdiff1d(present, gate)
@@ -62,19 +62,4 @@ def split_days(
     roles = np.full(len(numbers), TRAIN, np.int8)
     roles[np.isin(numbers, stop)] = STOP
     roles[np.isin(numbers, gate)] = GATE
-    return Split(roles, _dates(gate), _dates(stop))
-
-
-def day_numbers(times: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """Return days since 1970-01-01 (UTC) of a column of timestamps in microseconds."""
-    microseconds = times.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()
-    days: npt.NDArray[np.int64] = np.floor_divide(microseconds, MICROSECONDS_PER_DAY)
-    return days
-
-
-def _number(day: date) -> int:
-    return (day - date(1970, 1, 1)).days
-
-
-def _dates(numbers: npt.NDArray[np.int64]) -> tuple[date, ...]:
-    return tuple(date(1970, 1, 1) + timedelta(days=int(number)) for number in numbers)
+    return Split(roles, tuple(map(day_of, gate)), tuple(map(day_of, stop)))

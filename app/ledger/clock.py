@@ -4,7 +4,7 @@ Knows `now` and the watermark (everything before it has been sent); knows nothin
 them.
 """
 
-from datetime import UTC, datetime, time
+from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import Connection, Text, column, insert, select, table, update
@@ -77,8 +77,7 @@ def _driven(connection: Connection, name: str) -> Clock | None:
 
 
 def _start(config: Config) -> Clock:
-    midnight = datetime.combine(config.replay.history_until, time(), UTC)
-    return Clock(midnight, midnight)
+    return Clock(config.replay.start, config.replay.start)
 
 
 def _refuse_impossible(before: Clock | None, after: Clock) -> None:

@@ -142,7 +142,7 @@ class Comparators:
         rows = load_snapshot(self._tables, config.contract, dataset)
         facts: dict[str, object] = {
             "run": f"comparator-{policy}-{period.month}",
-            "dataset": dataset.model_dump(mode="json"),
+            "dataset": dataset.content,
         }
         fitted = fit_in_process(config, rows, dataset.end, facts=facts)
         self._index.record(dataset, digest, self._store(fitted.bundle))

@@ -3,12 +3,13 @@
 Knows paired rows and limits; knows nothing of where rows come from or how roles change.
 """
 
-from datetime import UTC, datetime, time
+from datetime import date
 from typing import Literal
 
 import numpy as np
 
 from app.contracts.records import Evaluation, GateReport, Metric, ModelVersion
+from app.contracts.times import midnight
 from app.loop.paired import Draws, PairedRows, auc_gain, brier_gain
 from app.model.evaluation import evaluate
 from app.sections import GateConfig
@@ -29,8 +30,7 @@ def gate_days(candidate: ModelVersion, champion: ModelVersion | None) -> tuple[s
 
 
 def _is_after(day: str, version: ModelVersion) -> bool:
-    midnight = datetime.combine(datetime.fromisoformat(day).date(), time(), UTC)
-    return midnight >= version.trained_until
+    return midnight(date.fromisoformat(day)) >= version.trained_until
 
 
 def judge(

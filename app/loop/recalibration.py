@@ -5,7 +5,7 @@ training.
 """
 
 import tempfile
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,11 @@ import pyarrow.compute as pc
 
 from app.config import Config
 from app.contracts.records import ModelVersion
+from app.contracts.times import day_numbers, day_of
 from app.data.snapshots import load_snapshot, take_snapshot
-from app.data.splits import day_numbers
 from app.loop.scoring import Store
 from app.model.calibration import Calibrator
 from app.model.evaluation import evaluate
-
-_EPOCH = date(1970, 1, 1)
 
 
 class RecalibrationError(ValueError):
@@ -52,7 +50,7 @@ def recalibrate(
     bundle = store.bundle(champion.digest)
     scores = bundle.uncalibrated(fitting)
     calibrator = Calibrator.fit(scores, labels.astype(np.int64))
-    held_out = {_date(number) for number in np.unique(days[is_gate])}
+    held_out = {day_of(number).isoformat() for number in np.unique(days[is_gate])}
     held_out |= {day for day in champion.held_out_days if day < start.date().isoformat()}
     changes: dict[str, object] = {
         "run": run,
@@ -64,12 +62,9 @@ def recalibrate(
         "evaluation": evaluate(labels, calibrator.apply(scores), seed=champion.seed),
     }
     described = champion.model_copy(update={**changes, "trained_until": at})
-    card = {**bundle.card, **described.model_dump(mode="json", include=set(changes))}
+    facts = described.model_dump(mode="json", include=set(changes))
+    card = {**bundle.card, **facts, "dataset": dataset.content}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bundle"
         bundle.with_calibrator(calibrator, card).save(path)
         return described.model_copy(update={"digest": store.artifacts.put(path)})
-
-
-def _date(number: int) -> str:
-    return (_EPOCH + timedelta(days=int(number))).isoformat()

@@ -7,7 +7,7 @@ Months are those of prediction time in UTC. In the first month every policy is t
 import calendar
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -18,7 +18,6 @@ from pydantic import AwareDatetime
 
 from app.contracts.rows import TIMESTAMP, Frozen
 from app.model.evaluation import Ranking, brier
-from app.sections import ReplayConfig
 
 Policy = Literal["static", "last3", "all", "loop"]
 MONTHS = re.compile(r"(\d{1,2})(?:-(\d{1,2}))?")
@@ -92,14 +91,6 @@ class Scorer(Protocol):
 
     def predict(self, table: pa.Table) -> NDArray[np.float64]:
         """Give one probability a row."""
-
-
-def production_span(replay: ReplayConfig) -> tuple[datetime, datetime]:
-    """Give the first prediction time of production, and the first after it."""
-    start, until = (
-        datetime.combine(day, time(), UTC) for day in (replay.history_until, replay.until)
-    )
-    return start, until
 
 
 def chosen_policies(names: str) -> tuple[Policy, ...]:

@@ -4,21 +4,19 @@ Knows tables, snapshots and bundles; knows nothing of limits, roles or Ray.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.contracts.rows import Contract
+from app.contracts.times import day_numbers, midnight, number_of
 from app.data.snapshots import load_snapshot, take_snapshot
-from app.data.splits import day_numbers
 from app.data.tables import Tables
 from app.loop.paired import PairedRows
 from app.model.bundle import ModelBundle
 from app.registry.artifacts import Artifacts
-
-_EPOCH = date(1970, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -44,10 +42,10 @@ class Store:
         if not days:
             return self.outcomes(known_at, known_at, known_at)
         dates = sorted(date.fromisoformat(day) for day in days)
-        start = datetime.combine(dates[0], time(), UTC)
-        end = min(datetime.combine(dates[-1], time(), UTC) + timedelta(days=1), known_at)
+        start = midnight(dates[0])
+        end = min(midnight(dates[-1]) + timedelta(days=1), known_at)
         rows = self.outcomes(start, end, known_at)
-        numbers = [(day - _EPOCH).days for day in dates]
+        numbers = [number_of(day) for day in dates]
         return rows.filter(pa.array(np.isin(day_numbers(rows["prediction_time"]), numbers)))
 
     def paired(self, rows: pa.Table, old: str | None, new: str) -> PairedRows:

@@ -6,7 +6,6 @@ is a plain class; Ray is added in `start_steward`.
 
 import logging
 import os
-import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import ray
 
+from app.background import Rounds
 from app.config import Config, show_config
 from app.data.tables import Tables
 from app.ledger.database import open_ledger
@@ -34,8 +34,8 @@ class StewardActor:
 
     def __init__(self, config: Config, dashboard_url: str) -> None:
         """Open the ledger, take the epoch and start ticking."""
-        self._stop = threading.Event()
-        self._fenced = False
+        self._pause = config.loop.poll_seconds
+        self._rounds = Rounds(PART, self._round, self._pause)
         ledger = open_ledger(config.ledger_url)
         tables = Tables(config.tables_path, config.contract)
         ports = RayPorts(
@@ -45,12 +45,11 @@ class StewardActor:
             store=Store(tables, config.contract, Artifacts(config.artifacts_path)),
             dashboard_url=dashboard_url,
             runtime_env=job_environment(),
-            stopped=self._stop.is_set,
+            stopped=self._rounds.stopping,
         )
         self._steward = Steward(config, ledger, ports, tables)
         self._poll_seconds = config.loop.poll_seconds
-        self._thread = threading.Thread(target=self._run, name=PART, daemon=True)
-        self._thread.start()
+        self._rounds.start()
 
     def process_id(self) -> int:
         """Name the process, for those who watch or test it."""
@@ -58,29 +57,26 @@ class StewardActor:
 
     def alive(self) -> bool:
         """Tell whether the steward still ticks; False once a newer one has taken over."""
-        return self._thread.is_alive() and not self._fenced
+        return self._rounds.alive
 
     def stop(self) -> None:
         """Stop ticking; an act under way stays open and is resumed by the next steward."""
-        self._stop.set()
-        self._thread.join(30)
+        self._rounds.stop(30)
 
-    def _run(self) -> None:
-        pause = self._poll_seconds
-        while not self._stop.wait(pause):
-            try:
-                self._steward.tick(datetime.now(UTC))
-                pause = self._poll_seconds
-            except Stopping:
-                return
-            except Fenced as error:
-                logger.warning("the steward stops: %s", error)
-                self._fenced = True
-                return
-            except Exception:
-                # The border of the loop: nothing may end it but a newer steward.
-                logger.exception("a tick of the loop failed; it is tried again")
-                pause = min(max(2 * pause, 1.0), MAX_PAUSE_SECONDS)
+    def _round(self) -> float | None:
+        try:
+            self._steward.tick(datetime.now(UTC))
+            self._pause = self._poll_seconds
+        except Stopping:
+            return None
+        except Fenced as error:
+            logger.warning("the steward stops: %s", error)
+            return None
+        except Exception:
+            # The border of the loop: nothing may end it but a newer steward.
+            logger.exception("a tick of the loop failed; it is tried again")
+            self._pause = min(max(2 * self._pause, 1.0), MAX_PAUSE_SECONDS)
+        return self._pause
 
 
 def write_effective(config: Config) -> Path:

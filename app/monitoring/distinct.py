@@ -1,16 +1,13 @@
 """Tell first from repeated rows, and old from new ones, in Arrow tables.
 
-Knows keys and times; knows nothing of what a row is.
+Knows keys; knows nothing of what a row is.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def first(table: pa.Table, keys: Sequence[str]) -> pa.Table:
@@ -54,22 +51,3 @@ def whole(column: pa.ChunkedArray) -> pa.Array:
     """Join the chunks of a column."""
     joined = column.combine_chunks()
     return joined if isinstance(joined, pa.Array) else pa.concat_arrays(joined.chunks)
-
-
-def moment(at: int) -> datetime:
-    """Give the time that lies so many microseconds after 1970 began, in UTC."""
-    return _EPOCH + timedelta(microseconds=at)
-
-
-def micros_of(at: datetime) -> int:
-    """Give microseconds since 1970, exactly.
-
-    >>> moment(micros_of(datetime(2013, 4, 1, tzinfo=UTC))).isoformat()
-    '2013-04-01T00:00:00+00:00'
-    """
-    return (at - _EPOCH) // timedelta(microseconds=1)
-
-
-def micros(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Read times as microseconds since 1970."""
-    return column.cast(pa.int64())

@@ -14,13 +14,14 @@ import pyarrow.compute as pc
 
 from app.contracts.records import ColumnDrift, Evaluation, Evidence
 from app.contracts.rows import Contract
+from app.contracts.times import MICROS_PER_DAY, micros_in, micros_of, moment
 from app.data.labels import known_labels
 from app.data.profile import CategoryBins, Histogram, Profile
-from app.monitoring.distinct import micros, micros_of, moment, whole
+from app.monitoring.distinct import whole
 from app.monitoring.drift import share, stability_index
 from app.monitoring.fold import MARGIN_DAYS, forget, known_by_day
 from app.monitoring.performance import realised
-from app.monitoring.state import MICROS_A_DAY, FoldState
+from app.monitoring.state import FoldState
 from app.sections import MonitoringConfig
 
 _UNSEEN = 0
@@ -50,9 +51,9 @@ def due_windows(state: FoldState, watermark: datetime, config: MonitoringConfig)
     Windows end at midnight UTC, every `every_days` days counted from 1970, so that no restart and
     no first row moves them. A window in which no champion answered is not due.
     """
-    grid = config.every_days * MICROS_A_DAY
+    grid = config.every_days * MICROS_PER_DAY
     ready = micros_of(watermark) - round(config.grace_minutes * 60e6)
-    earliest = pc.min(micros(state.predictions["prediction_time"])).as_py()
+    earliest = pc.min(micros_in(state.predictions["prediction_time"])).as_py()
     if earliest is None:
         return []
     after = earliest if state.judged_until is None else state.judged_until
@@ -177,10 +178,10 @@ def _seen(histogram: Histogram) -> np.ndarray:
 def _num_new_labels(state: FoldState, window: Window, trained_until: datetime) -> int:
     """Count labelled rows predicted after a training ended, forgotten ones by whole days."""
     since = micros_of(trained_until)
-    times = micros(state.predictions["prediction_time"])
+    times = micros_in(state.predictions["prediction_time"])
     new = pc.and_(pc.greater_equal(times, since), pc.less(times, micros_of(window.end)))
     live = known_by_day(state.predictions.filter(new), state.labels, micros_of(window.end))
-    settled = sum(n for day, n in state.settled.items() if day * MICROS_A_DAY >= since)
+    settled = sum(n for day, n in state.settled.items() if day * MICROS_PER_DAY >= since)
     return sum(live.values()) + settled
 
 
@@ -189,17 +190,17 @@ def _num_quarantined(state: FoldState, window: Window) -> int:
 
 
 def _days(window: Window) -> range:
-    return range(micros_of(window.start) // MICROS_A_DAY, micros_of(window.end) // MICROS_A_DAY)
+    return range(micros_of(window.start) // MICROS_PER_DAY, micros_of(window.end) // MICROS_PER_DAY)
 
 
 def _answered(state: FoldState, window: Window) -> pa.Table:
     """Give the predictions of a window that were made by its end."""
     rows = _inside(state.predictions, window)
-    return rows.filter(pc.less_equal(micros(rows["served_at"]), micros_of(window.end)))
+    return rows.filter(pc.less_equal(micros_in(rows["served_at"]), micros_of(window.end)))
 
 
 def _inside(rows: pa.Table, window: Window) -> pa.Table:
-    times = micros(rows["prediction_time"])
+    times = micros_in(rows["prediction_time"])
     after = pc.greater_equal(times, micros_of(window.start))
     return rows.filter(pc.and_(after, pc.less(times, micros_of(window.end))))
 

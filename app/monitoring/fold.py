@@ -18,17 +18,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.contracts.rows import Contract
+from app.contracts.times import MICROS_PER_DAY, day_numbers, micros_in, moment
 from app.data.labels import known_labels
 from app.data.profile import Profile
-from app.monitoring.distinct import absent, any_repeated, first, micros, moment, num_distinct, whole
+from app.monitoring.distinct import absent, any_repeated, first, num_distinct, whole
 from app.monitoring.state import (
     EVENTS,
     LABELS,
-    MICROS_A_DAY,
     PREDICTIONS,
     DailyProfiles,
     FoldState,
-    day_numbers,
     sample_schema,
 )
 
@@ -93,11 +92,11 @@ def forget(state: FoldState, judged_until: int, horizon: int) -> FoldState:
     for day, count in known_by_day(forgotten, state.labels, judged_until).items():
         settled[day] = settled.get(day, 0) + count
     of_forgotten = pc.is_in(state.labels["row_id"], whole(forgotten["row_id"]))
-    stale = pc.less(micros(state.labels["known_at"]), horizon)
+    stale = pc.less(micros_in(state.labels["known_at"]), horizon)
     matched = pc.is_in(state.labels["row_id"], whole(state.predictions["row_id"]))
     unknown = pc.and_not(stale, matched)
     num_unknown = len(state.labels.filter(unknown)["row_id"].unique())
-    first_day = horizon // MICROS_A_DAY
+    first_day = horizon // MICROS_PER_DAY
     return replace(
         state,
         predictions=kept,
@@ -122,7 +121,7 @@ def known_by_day(predictions: pa.Table, labels: pa.Table, at: int) -> dict[int, 
     known = outcomes.filter(pc.invert(outcomes["void"]))["row_id"]
     rows = predictions.select(["row_id", "prediction_time"])
     rows = first(rows.filter(pc.is_in(rows["row_id"], whole(known))), ["row_id"])
-    days, counts = np.unique(day_numbers(rows), return_counts=True)
+    days, counts = np.unique(day_numbers(rows["prediction_time"]), return_counts=True)
     return {int(day): int(count) for day, count in zip(days, counts, strict=True)}
 
 
@@ -148,7 +147,7 @@ def _fold_labels(state: FoldState, rows: pa.Table) -> FoldState:
     if not rows.num_rows:
         return state
     mine = rows.select(LABELS.names).cast(LABELS)
-    fresh = mine.filter(pc.greater_equal(micros(mine["known_at"]), state.horizon))
+    fresh = mine.filter(pc.greater_equal(micros_in(mine["known_at"]), state.horizon))
     together = pa.concat_tables([state.labels, fresh])
     added, revised = fresh.num_rows, 0
     if any_repeated(state.labels["row_id"], fresh["row_id"]):
@@ -190,7 +189,7 @@ def _fold_quarantine(state: FoldState, rows: pa.Table) -> FoldState:
     live = rows.filter(pc.equal(rows["source"], LIVE_SOURCE))
     if not live.num_rows:
         return state
-    days = micros(live["ingested_at"]).to_numpy() // MICROS_A_DAY
+    days = day_numbers(live["ingested_at"])
     quarantined = dict(state.quarantined)
     for day, count in zip(*np.unique(days, return_counts=True), strict=True):
         quarantined[int(day)] = quarantined.get(int(day), 0) + int(count)
@@ -208,7 +207,7 @@ def _remembered(rows: pa.Table, horizon: int) -> pa.Table:
 
 
 def _before(rows: pa.Table, horizon: int) -> pa.ChunkedArray:
-    return pc.less(micros(rows["prediction_time"]), horizon)
+    return pc.less(micros_in(rows["prediction_time"]), horizon)
 
 
 def _sampled(samples: pa.Table, fresh: pa.Table, id_column: str) -> pa.Table:
@@ -219,7 +218,8 @@ def _sampled(samples: pa.Table, fresh: pa.Table, id_column: str) -> pa.Table:
         for row_id in together[id_column].to_pylist()
     )
     draws = np.frombuffer(b"".join(digests), dtype=">u8")
-    ranked = np.lexsort((draws, day_numbers(together)))
-    days = day_numbers(together)[ranked]
+    numbers = day_numbers(together["prediction_time"])
+    ranked = np.lexsort((draws, numbers))
+    days = numbers[ranked]
     place = np.arange(len(days)) - np.searchsorted(days, days, side="left")
     return together.take(pa.array(np.sort(ranked[place < SAMPLES_A_DAY])))

@@ -6,7 +6,6 @@ catches up.
 
 import logging
 import os
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import ray
 
 from app import telemetry
+from app.background import Rounds
 from app.config import Config
 from app.contracts.records import DatasetVersion
 from app.ledger.database import open_ledger
@@ -86,18 +86,16 @@ class Monitor:
             config.monitoring.metrics_host, config.monitoring.metrics_port
         )
         self.metrics_url = f"http://{config.monitoring.metrics_host}:{port}/metrics"
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
+        self._pause = config.monitoring.poll_seconds
+        self._rounds = Rounds("monitor", self._round, self._pause)
 
     def start(self) -> None:
         """Begin to tick in the background."""
-        self._thread.start()
+        self._rounds.start()
 
     def stop(self) -> None:
         """End the ticking and the metrics; what was folded is recorded or will be read again."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._rounds.stop()
         self._server.shutdown()
         self._server.server_close()
         self._ledger.close()
@@ -111,23 +109,22 @@ class Monitor:
         self._is_first = False
         return tick
 
-    def _run(self) -> None:
-        pause = self._config.monitoring.poll_seconds
-        while not self._stopping.wait(pause):
-            try:
-                tick = self.tick()
-            except Fenced:
-                logger.warning("another monitor took over", extra={"model": self._config.name})
-                self._when_replaced()
-                return
-            except Exception as error:
-                logger.exception("a tick failed, the next one reads the same rows again")
-                self._exporter.add(telemetry.FOLD_ERRORS)
-                self._complain(error)
-                pause = min(2 * pause, MAX_PAUSE_SECONDS)
-            else:
-                pause = self._config.monitoring.poll_seconds
-                self._log(tick)
+    def _round(self) -> float | None:
+        try:
+            tick = self.tick()
+        except Fenced:
+            logger.warning("another monitor took over", extra={"model": self._config.name})
+            self._when_replaced()
+            return None
+        except Exception as error:
+            logger.exception("a tick failed, the next one reads the same rows again")
+            self._exporter.add(telemetry.FOLD_ERRORS)
+            self._complain(error)
+            self._pause = min(2 * self._pause, MAX_PAUSE_SECONDS)
+        else:
+            self._pause = self._config.monitoring.poll_seconds
+            self._log(tick)
+        return self._pause
 
     def _complain(self, problem: Exception) -> None:
         try:

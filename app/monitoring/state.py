@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.contracts.rows import TIMESTAMP, Contract
+from app.contracts.times import day_numbers
 from app.data.profile import Profile
 from app.monitoring.distinct import whole
 
-MICROS_A_DAY = 86_400_000_000
 STATE_FORMAT = 1
 
 PREDICTIONS = pa.schema(
@@ -86,7 +86,7 @@ class DailyProfiles:
     def add(self, rows: pa.Table) -> Self:
         """Count rows into the profile of their day; returns the new profiles."""
         days = dict(self.days)
-        numbers = day_numbers(rows)
+        numbers = day_numbers(rows["prediction_time"])
         for day in np.unique(numbers).tolist():
             days[day] = days.get(day, self.edges).add(rows.filter(pa.array(numbers == day)))
         return replace(self, days=days)
@@ -136,12 +136,6 @@ class FoldState:
         labelled = self.labels["row_id"].unique()
         matched = pc.sum(pc.is_in(labelled, value_set=whole(self.predictions["row_id"]))).as_py()
         return len(labelled) - (matched or 0) + self.counts.num_unknown_forgotten
-
-
-def day_numbers(rows: pa.Table) -> np.ndarray:
-    """Give the UTC day of prediction of each row, in days since 1970."""
-    times = rows["prediction_time"].cast(pa.int64()).to_numpy()
-    return np.asarray(times // MICROS_A_DAY)
 
 
 def sample_schema(contract: Contract) -> pa.Schema:

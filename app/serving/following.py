@@ -5,12 +5,12 @@ last generation stays. The machine's clocks are parameters.
 """
 
 import logging
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.background import Rounds
 from app.config import Config
 from app.ledger.clock import read_clock
 from app.ledger.database import Ledger
@@ -69,17 +69,16 @@ class FollowerThread:
         self._every_seconds = every_seconds
         self._wall = wall
         self._steady = steady
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+        self._healthy = True
+        self._rounds = Rounds("follower", self._round, 0.0)
 
     def start(self) -> None:
         """Follow in the background."""
-        self._thread.start()
+        self._rounds.start()
 
     def stop(self) -> None:
         """End the thread and take the replica off the list."""
-        self._stopping.set()
-        self._thread.join()
+        self._rounds.stop()
         try:
             self._follower.retire()
         except SQLAlchemyError:
@@ -88,20 +87,18 @@ class FollowerThread:
     @property
     def alive(self) -> bool:
         """Whether the thread runs."""
-        return self._thread.is_alive()
+        return self._rounds.alive
 
-    def _run(self) -> None:
-        healthy = True
-        while not self._stopping.is_set():
-            try:
-                self._follower.tick(self._wall(), self._steady())
-                healthy = True
-            except Exception:
-                # Once an outage, not five times a second.
-                if healthy:
-                    logger.exception("the ledger cannot be followed; the last generation stays")
-                healthy = False
-            self._stopping.wait(self._every_seconds)
+    def _round(self) -> float:
+        try:
+            self._follower.tick(self._wall(), self._steady())
+            self._healthy = True
+        except Exception:
+            # Once an outage, not five times a second.
+            if self._healthy:
+                logger.exception("the ledger cannot be followed; the last generation stays")
+            self._healthy = False
+        return self._every_seconds
 
 
 class LedgerClock:

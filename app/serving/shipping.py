@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple, cast
 
+from app.background import Rounds
 from app.data.tables import TableName, Tables
 from app.serving.capture import CLOSED, DAMAGED, OPEN, Spool, locked, read_segment
 
@@ -103,17 +104,17 @@ class Shipper:
         self._adopted: Counter[str] = Counter()
         self._problem: str | None = None
         self._one_at_a_time = threading.Lock()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="shipper", daemon=True)
+        self._num_rounds = 0
+        self._pause = every_seconds
+        self._rounds = Rounds("shipper", self._round, every_seconds)
 
     def start(self) -> None:
         """Begin to ship in the background."""
-        self._thread.start()
+        self._rounds.start()
 
     def stop(self) -> None:
         """Ship what is left and end; what cannot be shipped now stays for whoever adopts it."""
-        self._stopping.set()
-        self._thread.join()
+        self._rounds.stop()
         try:
             self.ship()
         except Exception:
@@ -123,7 +124,7 @@ class Shipper:
     @property
     def alive(self) -> bool:
         """Whether the thread runs."""
-        return self._thread.is_alive()
+        return self._rounds.alive
 
     @property
     def counts(self) -> ShippingCounts:
@@ -138,20 +139,16 @@ class Shipper:
             self._spool.roll()
             ship_folder(self._spool.folder, self._tables, self._shipped)
 
-    def _run(self) -> None:
+    def _round(self) -> float:
         rounds_to_adopt = max(1, math.ceil(ADOPT_SECONDS / self._every_seconds))
-        num_rounds = 0
-        pause = self._every_seconds
-        while not self._stopping.wait(pause):
-            try:
-                self.ship()
-                if num_rounds % rounds_to_adopt == 0:
-                    self._adopted += adopt_spools(self._spool.folder.parent, self._tables)
-                num_rounds += 1
-                pause, self._problem = self._every_seconds, None
-            except Exception as error:
-                logger.exception("spool %s: shipping failed, will be tried again", self._spool.id)
-                pause, self._problem = (
-                    min(2 * pause, MAX_PAUSE_SECONDS),
-                    f"{type(error).__name__}: {error}",
-                )
+        try:
+            self.ship()
+            if self._num_rounds % rounds_to_adopt == 0:
+                self._adopted += adopt_spools(self._spool.folder.parent, self._tables)
+            self._num_rounds += 1
+            self._pause, self._problem = self._every_seconds, None
+        except Exception as error:
+            logger.exception("spool %s: shipping failed, will be tried again", self._spool.id)
+            self._pause = min(2 * self._pause, MAX_PAUSE_SECONDS)
+            self._problem = f"{type(error).__name__}: {error}"
+        return self._pause

@@ -116,7 +116,7 @@ def train(
     facts = {
         "run": run,
         "created_at": plan.created_at.isoformat(),
-        "dataset": plan.dataset.model_dump(mode="json"),
+        "dataset": plan.dataset.content,
     }
     fitted = assemble(config, window, encoder, network, state, facts)
     _store(config, fitted)

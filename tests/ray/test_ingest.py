@@ -13,11 +13,11 @@ import pytest
 
 from app.config import Config
 from app.contracts.rows import Column, Contract
+from app.contracts.times import day_numbers
 from app.data.files import SourceError
 from app.data.preprocess import IngestResult, ingest
 from app.data.snapshots import load_snapshot, take_snapshot
 from app.data.sources import read_source
-from app.data.splits import day_numbers
 from app.data.tables import Tables
 from app.sections import SourceConfig
 
