@@ -90,8 +90,15 @@ class TrainingConfig(Frozen):
     stop_tolerance: float = Field(
         0.003, ge=0, description="Stop losses within this share of the best are equally good."
     )
+    refit: bool = Field(
+        True,
+        description="Train again on the stop rows too, for as many epochs as were found best.",
+    )
     batch_rows: int = Field(1024, ge=16)
     learning_rate: float = Field(1e-3, gt=0)
+    schedule: Literal["constant", "cosine"] = Field(
+        "cosine", description="Cosine: the rate falls to 0 over all epochs, early stopping or not."
+    )
     weight_decay: float = Field(1e-2, ge=0)
     averaging: float = Field(
         0.995,

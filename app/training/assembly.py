@@ -7,7 +7,7 @@ here.
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from app.config import Config
 from app.contracts.records import DatasetVersion, Evaluation, ModelVersion
@@ -142,23 +143,28 @@ def assemble(
     config: Config,
     window: Window,
     encoder: Encoder,
-    network: TabularNetwork,
     state: FitState,
     facts: Mapping[str, object],
 ) -> Fitted:
     """Calibrate and evaluate on the stop rows, profile the rows of training, make the bundle.
 
-    The network must hold the best weights. `facts` go on the card beside what is known here.
+    Calibrator and figures are those of the search, which has not seen the stop rows; the bundle
+    holds the final weights. `facts` go on the card beside what is known here.
     """
-    network.requires_grad_(False).eval()
-    draft = ModelBundle(
-        config.contract, encoder, network, Calibrator(), Profile.for_encoder(encoder), {}
-    )
+
+    def draft(weights: Mapping[str, Tensor]) -> ModelBundle:
+        network = new_network(config, encoder.shape)
+        network.load_state_dict(weights)
+        network.requires_grad_(False).eval()
+        nothing = Profile.for_encoder(encoder)
+        return ModelBundle(config.contract, encoder, network, Calibrator(), nothing, {})
+
     labels = window.labelled_stop["label"].to_numpy().astype(np.int64)
-    raw = draft.uncalibrated(window.labelled_stop)
+    raw = draft(state.best).uncalibrated(window.labelled_stop)
     calibrator = Calibrator.fit(raw, labels)
     evaluation = evaluate(labels, calibrator.apply(raw), seed=config.training.seed)
-    profile = _profile(draft.with_calibrator(calibrator, {}), window.shaping)
+    final = draft(state.final).with_calibrator(calibrator, {})
+    profile = _profile(final, window.shaping)
     card = {
         "model": config.name,
         "label": config.contract.label,
@@ -167,14 +173,15 @@ def assemble(
         "seed": config.training.seed,
         "num_train_rows": len(window.labelled_train),
         "num_stop_rows": len(window.labelled_stop),
-        "num_parameters": sum(p.numel() for p in network.parameters()),
+        "num_parameters": sum(p.numel() for p in final.network.parameters()),
         "held_out_days": list(window.held_out_days),
         "best_epoch": state.best_epoch,
         "epochs": [epoch.model_dump() for epoch in state.epochs],
+        "refit_epochs": [epoch.model_dump() for epoch in state.refit_epochs],
         "evaluation": evaluation.model_dump(),
         **facts,
     }
-    bundle = ModelBundle(config.contract, encoder, network, calibrator, profile, card)
+    bundle = replace(final, profile=profile, card=card)
     return Fitted(bundle, evaluation, window, state)
 
 
@@ -199,7 +206,7 @@ def fit_in_process(
         encode_rows(encoder, window.labelled_stop),
     )
     state = fit(network, train, stop, config.training, on_epoch=on_epoch)
-    return assemble(config, window, encoder, network, state, facts or {})
+    return assemble(config, window, encoder, state, facts or {})
 
 
 def code_version() -> str:

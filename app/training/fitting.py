@@ -6,7 +6,7 @@ so that a run that was interrupted and resumed ends with the same weights as one
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -42,6 +42,18 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def part(self, number: int, of: int) -> "Rows":
+        """Take every `of`-th row from `number` on."""
+        numbers, categories = self.encoded.numbers[number::of], self.encoded.categories[number::of]
+        return Rows(Encoded(numbers, categories), self.labels[number::of])
+
+    def and_(self, other: "Rows") -> "Rows":
+        """Put rows after these."""
+        mine, theirs = self.encoded, other.encoded
+        numbers = np.concatenate([mine.numbers, theirs.numbers])
+        categories = np.concatenate([mine.categories, theirs.categories])
+        return Rows(Encoded(numbers, categories), np.concatenate([self.labels, other.labels]))
 
 
 class Peers(Protocol):
@@ -95,10 +107,12 @@ def fit(
     module: nn.Module | None = None,
     peers: Peers | None = None,
 ) -> FitState:
-    """Train until early stopping and leave the network with its best weights, in evaluation mode.
+    """Train until early stopping and leave the network with its final weights, to be evaluated.
 
     The stop loss is the log loss after calibration on the stop rows themselves, as the bundle's
-    calibrator will do: a season's different base rate then does not pass for a worse model.
+    calibrator will do: a season's different base rate then does not pass for a worse model. With
+    `config.refit` the network then starts anew from its first weights and learns from the stop rows
+    too, for as many epochs as were best: the latest days are worth more than any others.
     `on_epoch` sees the state after each epoch. Raises TrainingDiverged when no epoch gave a finite
     loss, ValueError without rows.
     """
@@ -108,43 +122,73 @@ def fit(
             f"got {len(train)} to train and {len(stop)} to stop"
         )
     task = Task(network, train, stop, config, module or network, peers or Alone())
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
-    state = resume or FitState((), 0, math.inf, {}, {}, {}, {})
-    if resume is not None:
-        network.load_state_dict(resume.weights)
-        _load_moments(optimizer, resume.moments)
-    average = WeightAverage(network, config.averaging, _num_steps(state, task), state.average)
-    while not state.is_finished(config):
-        state = _advance(state, task, optimizer, average)
-        on_epoch(state)
-    network.load_state_dict(state.best)
+    first = _copy(network.state_dict())
+    state = resume or FitState()
+    if not state.is_searched(config):
+        stage = _Stage(task, state, state.epochs)
+        while not state.is_searched(config):
+            state = _search(state, stage)
+            on_epoch(state)
+    if not state.is_finished(config):
+        if not state.refit_epochs:
+            network.load_state_dict(first)
+            state = replace(state, weights={}, average={}, moments={})
+        everything = train.and_(stop.part(task.peers.rank, task.peers.size))
+        stage = _Stage(replace(task, train=everything), state, state.refit_epochs)
+        while not state.is_finished(config):
+            epoch = stage.advance(len(state.refit_epochs) + 1)
+            state = replace(stage.seen(state), refit_epochs=(*state.refit_epochs, epoch))
+            on_epoch(state)
+    network.load_state_dict(state.final)
     network.eval()
     return state
 
 
-def _advance(
-    state: FitState, task: Task, optimizer: torch.optim.Optimizer, average: WeightAverage
-) -> FitState:
+class _Stage:
+    """A search or a refit under way: the network's optimizer and the average of its weights."""
+
+    def __init__(self, task: Task, state: FitState, epochs: Sequence[Epoch]) -> None:
+        """Go on after these epochs of the stage."""
+        self.task, config = task, task.config
+        self.optimizer = torch.optim.AdamW(
+            task.network.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        if epochs:
+            task.network.load_state_dict(state.weights)
+            _load_moments(self.optimizer, state.moments)
+        num_steps = len(epochs) * _steps_of_an_epoch(task)[1] if epochs else 0
+        self.average = WeightAverage(task.network, config.averaging, num_steps, state.average)
+
+    def advance(self, number: int) -> Epoch:
+        """Run one epoch."""
+        train_loss, num_rows = _train_epoch(self.task, self.optimizer, self.average, number)
+        return Epoch(number=number, num_rows=num_rows, train_loss=train_loss)
+
+    def seen(self, state: FitState) -> FitState:
+        """Write down where the network is."""
+        return replace(
+            state,
+            weights=_copy(self.task.network.state_dict()),
+            average=self.average.tensors(),
+            moments=_moments(self.optimizer),
+        )
+
+
+def _search(state: FitState, stage: _Stage) -> FitState:
     """Run one epoch and judge its averaged weights on the stop rows."""
-    number = len(state.epochs) + 1
-    train_loss, num_rows = _train_epoch(task, optimizer, average, number)
-    with average.in_place():
+    task, number = stage.task, len(state.epochs) + 1
+    epoch = stage.advance(number)
+    with stage.average.in_place():
         stop_loss = task.peers.mean(_stop_loss(task.network, task.stop))
-    epoch = Epoch(number=number, num_rows=num_rows, train_loss=train_loss, stop_loss=stop_loss)
-    averaged = average.tensors()
-    state = replace(
-        state,
-        epochs=(*state.epochs, epoch),
-        weights=_copy(task.network.state_dict()),
-        average=averaged,
-        moments=_moments(optimizer),
-    )
+    epoch = epoch.model_copy(update={"stop_loss": stop_loss})
+    state = replace(stage.seen(state), epochs=(*state.epochs, epoch))
     if math.isfinite(stop_loss) and state.is_best(stop_loss, task.config):
         is_early = number <= task.config.min_epochs
         lowest = stop_loss if is_early else min(stop_loss, state.best_loss)
-        return replace(state, best=averaged, best_loss=lowest, best_epoch=number)
+        return replace(state, best=state.average, best_loss=lowest, best_epoch=number)
     if not state.best:
         raise TrainingDiverged(
             f"the loss on the stop rows is {stop_loss} after the first epoch; "
@@ -168,7 +212,7 @@ def _train_epoch(
     task.module.train()
     for step in range(num_steps):
         rows_B = order_N[step * batch_rows : (step + 1) * batch_rows]
-        _warm_up(optimizer, config.learning_rate, (number - 1) * num_steps + step)
+        _set_rate(optimizer, config, (number - 1) * num_steps + step, num_steps * config.epochs)
         logits_BK = task.module(numbers_NF[rows_B], categories_NC[rows_B])
         loss = binary_cross_entropy_with_logits(
             logits_BK, labels_N[rows_B, None].expand_as(logits_BK)
@@ -190,11 +234,6 @@ def _steps_of_an_epoch(task: Task) -> tuple[int, int]:
     return batch_rows, task.peers.smallest(-(-len(task.train) // batch_rows))
 
 
-def _num_steps(state: FitState, task: Task) -> int:
-    """Count the steps that a state has taken."""
-    return len(state.epochs) * _steps_of_an_epoch(task)[1] if state.epochs else 0
-
-
 def _stop_loss(network: TabularNetwork, stop: Rows) -> float:
     scores = member_mean(network, stop.encoded)
     if not np.isfinite(scores).all():
@@ -207,9 +246,22 @@ def _tensors(rows: Rows, device: torch.device) -> Iterator[Tensor]:
     return (torch.from_numpy(part).to(device) for part in parts)
 
 
-def _warm_up(optimizer: torch.optim.Optimizer, learning_rate: float, step: int) -> None:
+def learning_rate(config: TrainingConfig, step: int, num_steps: int) -> float:
+    """Give the rate of a step: a linear warm-up, then constant or half a cosine down to 0.
+
+    The cosine is that of Loshchilov and Hutter (2017), SGDR, without restarts.
+    """
+    warm = min(1.0, (step + 1) / WARMUP_STEPS)
+    if config.schedule == "constant":
+        return config.learning_rate * warm
+    return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / num_steps))
+
+
+def _set_rate(
+    optimizer: torch.optim.Optimizer, config: TrainingConfig, step: int, num_steps: int
+) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate * min(1.0, (step + 1) / WARMUP_STEPS)
+        group["lr"] = learning_rate(config, step, num_steps)
 
 
 def _epoch_seed(seed: int, epoch: int, rank: int) -> int:

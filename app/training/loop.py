@@ -97,12 +97,12 @@ class _Reporter:
     def after_epoch(self, state: FitState) -> None:
         now = time.perf_counter()
         self._seconds += now - self._since
-        self._num_rows += state.epochs[-1].num_rows
+        self._num_rows += state.latest.num_rows
         self.report(state, self._num_rows / self._seconds)
         self._since = time.perf_counter()
 
     def report(self, state: FitState, rows_per_second: float) -> None:
-        metrics = {**state.epochs[-1].model_dump(), "rows_per_second": rows_per_second}
+        metrics = {**state.latest.model_dump(exclude_none=True), "rows_per_second": rows_per_second}
         if self._rank:
             ray.train.report(metrics, checkpoint=None)
             return

@@ -4,10 +4,12 @@ Knows tensors, losses and the rule of early stopping; knows nothing of how an ep
 """
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
+from pydantic import Field
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -21,28 +23,47 @@ class Epoch(Frozen):
     number: int
     num_rows: int
     train_loss: float
-    stop_loss: float
+    stop_loss: float | None = Field(None, description="Absent in a refit: no rows are left.")
 
 
 @dataclass(frozen=True)
 class FitState:
-    """A run between two epochs: all that is needed to go on."""
+    """A run between two epochs: all that is needed to go on.
 
-    epochs: tuple[Epoch, ...]
-    best_epoch: int
-    best_loss: float
+    A run first searches for the number of epochs; a refit then starts anew, on the stop rows too.
+    """
+
+    epochs: tuple[Epoch, ...] = ()
+    best_epoch: int = 0
+    best_loss: float = math.inf
     """The lowest loss on the stop rows so far."""
-    weights: Mapping[str, Tensor]
-    average: Mapping[str, Tensor]
+    refit_epochs: tuple[Epoch, ...] = ()
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    average: Mapping[str, Tensor] = field(default_factory=dict)
     """Of the weights over the last steps."""
-    best: Mapping[str, Tensor]
-    """The average at the best epoch: what the run is for."""
-    moments: Mapping[str, Tensor]
+    best: Mapping[str, Tensor] = field(default_factory=dict)
+    """The average at the best epoch of the search; it has not seen the stop rows."""
+    moments: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def is_finished(self, config: TrainingConfig) -> bool:
-        """Tell whether early stopping or the number of epochs ends the run here."""
+    @property
+    def final(self) -> Mapping[str, Tensor]:
+        """What the run is for: the average at the end of the refit, or the best of the search."""
+        return self.average if self.refit_epochs else self.best
+
+    @property
+    def latest(self) -> Epoch:
+        """The last epoch that was run."""
+        return (*self.epochs, *self.refit_epochs)[-1]
+
+    def is_searched(self, config: TrainingConfig) -> bool:
+        """Tell whether early stopping or the number of epochs ends the search here."""
         num_epochs = len(self.epochs)
         return num_epochs >= config.epochs or num_epochs - self.best_epoch >= config.patience
+
+    def is_finished(self, config: TrainingConfig) -> bool:
+        """Tell whether nothing is left to train."""
+        refitted = not config.refit or len(self.refit_epochs) >= self.best_epoch
+        return self.is_searched(config) and refitted
 
     def is_best(self, stop_loss: float, config: TrainingConfig) -> bool:
         """Tell whether an epoch with this stop loss is to be kept rather than those before.
@@ -70,6 +91,7 @@ class FitState:
         document = {
             "fingerprint": fingerprint,
             "epochs": [epoch.model_dump() for epoch in self.epochs],
+            "refit_epochs": [epoch.model_dump() for epoch in self.refit_epochs],
             "best_epoch": self.best_epoch,
             "best_loss": self.best_loss,
         }
@@ -93,5 +115,17 @@ class FitState:
         for key, tensor in load(files["tensors.safetensors"]).items():
             part, _, name = key.partition("/")
             parts[part][name] = tensor
-        epochs = tuple(Epoch.model_validate(epoch) for epoch in document["epochs"])
-        return cls(epochs, document["best_epoch"], document["best_loss"], **parts)
+        epochs, refit_epochs = (
+            tuple(Epoch.model_validate(epoch) for epoch in document[name])
+            for name in ("epochs", "refit_epochs")
+        )
+        return cls(
+            epochs=epochs,
+            best_epoch=document["best_epoch"],
+            best_loss=document["best_loss"],
+            refit_epochs=refit_epochs,
+            weights=parts["weights"],
+            average=parts["average"],
+            best=parts["best"],
+            moments=parts["moments"],
+        )

@@ -44,7 +44,6 @@ from app.training.assembly import (
     Window,
     assemble,
     encode_rows,
-    new_network,
     open_window,
     required_columns,
 )
@@ -111,14 +110,12 @@ def train(
     encoder = _fit_encoder(config, window)
     outcome = _fit_network(config, window, encoder, plan.dataset, run)
     state = _best_state(outcome, _fingerprint(config, plan.dataset))
-    network = new_network(config, encoder.shape)
-    network.load_state_dict(state.best)
     facts = {
         "run": run,
         "created_at": plan.created_at.isoformat(),
         "dataset": plan.dataset.content,
     }
-    fitted = assemble(config, window, encoder, network, state, facts)
+    fitted = assemble(config, window, encoder, state, facts)
     _store(config, fitted)
     result = TrainingResult(
         version=fitted.version(config, plan.dataset, run, plan.created_at),

@@ -1,5 +1,6 @@
 """From rows to a bundle, in this process."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from app.data.profile import Profile
 from app.data.splits import GATE, STOP
 from app.model.evaluation import evaluate
-from app.training.assembly import Fitted, fit_in_process, open_window
+from app.training.assembly import Fitted, fit_in_process, new_network, open_window
 from tests.learning_world import END, make_config, make_rows
 
 TABLE = make_rows()
@@ -50,9 +51,13 @@ def test_rows_of_stop_days_do_shape_it(fitted: Fitted) -> None:
     assert again.bundle.encoder == fitted.bundle.encoder
 
 
-def test_the_evaluation_is_that_of_the_bundle_on_the_stop_rows(fitted: Fitted) -> None:
+def test_the_evaluation_is_of_the_weights_that_have_not_seen_the_stop_rows(fitted: Fitted) -> None:
     stop = fitted.window.labelled_stop
-    expected = evaluate(stop["label"].to_numpy(), fitted.bundle.predict(stop), seed=7)
+    network = new_network(CONFIG, fitted.bundle.encoder.shape)
+    network.load_state_dict(fitted.state.best)
+    searched = dataclasses.replace(fitted.bundle, network=network.requires_grad_(False).eval())
+    expected = evaluate(stop["label"].to_numpy(), searched.predict(stop), seed=7)
+    assert not np.array_equal(searched.predict(stop), fitted.bundle.predict(stop))
     assert fitted.evaluation == expected
     assert fitted.evaluation.roc_auc.value > 0.65
 

@@ -1,6 +1,7 @@
 """Epochs, early stopping, resuming."""
 
 import dataclasses
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from app.model.bundle import member_mean
 from app.model.evaluation import roc_auc
 from app.sections import TrainingConfig
 from app.training.assembly import encode_rows, new_network
-from app.training.fitting import Rows, TrainingDiverged, fit
+from app.training.fitting import Rows, TrainingDiverged, fit, learning_rate
 from app.training.state import FitState
 from tests.learning_world import make_config, make_encoder, make_rows
 
@@ -31,10 +32,11 @@ def settings(**training: object) -> TrainingConfig:
 
 
 def assert_same(first: FitState, second: FitState) -> None:
-    assert first.epochs == second.epochs
+    assert (first.epochs, first.refit_epochs) == (second.epochs, second.refit_epochs)
     assert first.best.keys() == second.best.keys()
     for name, tensor in first.best.items():
         assert torch.equal(tensor, second.best[name]), name
+        assert torch.equal(first.final[name], second.final[name]), name
 
 
 def test_training_learns_the_signal() -> None:
@@ -52,13 +54,39 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
     assert run(settings(seed=8)).epochs != run(settings()).epochs
 
 
-@pytest.mark.parametrize("interrupted_after", [1, 2, 3])
+@pytest.mark.parametrize("interrupted_after", [1, 3, 4, 5])
 def test_a_resumed_run_ends_as_an_uninterrupted_one(interrupted_after: int) -> None:
-    whole = run(settings(epochs=4, patience=4))
-    part = run(settings(epochs=interrupted_after, patience=4))
-    files = part.to_files("rows-and-settings")
-    resumed = run(settings(epochs=4, patience=4), FitState.from_files(files, "rows-and-settings"))
+    config = settings(epochs=4, patience=4, min_epochs=3)
+    states: list[FitState] = []
+    network = new_network(make_config(Path(), network=config.network), ENCODER.shape)
+    whole = fit(network, TRAIN, STOP, config, on_epoch=states.append)
+    files = states[interrupted_after - 1].to_files("rows-and-settings")
+    resumed = run(config, FitState.from_files(files, "rows-and-settings"))
     assert_same(resumed, whole)
+
+
+def test_the_rate_warms_up_and_falls_to_nothing_over_all_steps() -> None:
+    config = settings(learning_rate=0.01, schedule="cosine")
+    rates = [learning_rate(config, step, 1000) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.01 / 100)
+    assert max(rates) == pytest.approx(0.01, rel=0.05)
+    assert all(later < earlier for earlier, later in pairwise(rates[100:]))
+    assert rates[-1] < 1e-6
+    constant = settings(learning_rate=0.01, schedule="constant")
+    assert learning_rate(constant, 999, 1000) == 0.01
+
+
+def test_a_refit_learns_from_the_stop_rows_for_as_many_epochs_as_were_best() -> None:
+    config = settings(epochs=3, patience=3, min_epochs=3)
+    network = new_network(make_config(Path(), network=config.network), ENCODER.shape)
+    state = fit(network, TRAIN, STOP, config)
+    assert [epoch.number for epoch in state.refit_epochs] == [1, 2, 3]
+    assert {epoch.num_rows for epoch in state.refit_epochs} == {len(TRAIN) + len(STOP)}
+    whole = TRAIN.and_(STOP)
+    alone = new_network(make_config(Path(), network=config.network), ENCODER.shape)
+    fit(alone, whole, STOP, config.model_copy(update={"refit": False}))
+    for name, tensor in alone.state_dict().items():
+        assert torch.equal(tensor, network.state_dict()[name]), name
 
 
 def test_a_checkpoint_of_other_rows_is_refused() -> None:
@@ -91,12 +119,14 @@ def test_an_epoch_within_the_tolerance_of_the_best_is_kept_when_it_is_later() ->
     assert strict.best_loss == lax.best_loss
 
 
-def test_the_network_is_left_with_its_best_weights() -> None:
-    config = settings(epochs=60, patience=3, learning_rate=3e-2)
+@pytest.mark.parametrize("refit", [True, False])
+def test_the_network_is_left_with_its_final_weights(refit: bool) -> None:
+    config = settings(epochs=60, patience=3, learning_rate=3e-2, refit=refit)
     network = new_network(make_config(Path(), network=config.network), ENCODER.shape)
     state = fit(network, TRAIN, STOP, config)
+    assert (state.final is state.best) is not refit
     for name, tensor in network.state_dict().items():
-        assert torch.equal(tensor, state.best[name]), name
+        assert torch.equal(tensor, state.final[name]), name
     assert any(not torch.equal(state.best[name], state.weights[name]) for name in state.best)
 
 
