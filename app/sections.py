@@ -199,7 +199,9 @@ class GateConfig(Frozen):
     min_days: int = Field(5, ge=2)
     confidence: float = Field(0.9, gt=0.5, lt=1)
     min_ranking_gain: float = Field(
-        0.0, description="Within days, the lower end of the paired AUC gain must be above."
+        0.0,
+        description="Within days, the lower end of the paired AUC gain must be above: a change "
+        "of versions costs something too, since two calibrations meet.",
     )
     max_auc_loss: float = Field(
         0.02, ge=0, description="Over all rows; a smaller loss may not be shown with confidence."
