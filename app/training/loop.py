@@ -102,7 +102,8 @@ class _Reporter:
         self._since = time.perf_counter()
 
     def report(self, state: FitState, rows_per_second: float) -> None:
-        metrics = {**state.latest.model_dump(exclude_none=True), "rows_per_second": rows_per_second}
+        epoch = {"stage": state.stage, **state.latest.model_dump(exclude_none=True)}
+        metrics = {**epoch, "rows_per_second": rows_per_second}
         if self._rank:
             ray.train.report(metrics, checkpoint=None)
             return

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field
 from safetensors.torch import load, save
@@ -49,6 +49,11 @@ class FitState:
     def final(self) -> Mapping[str, Tensor]:
         """What the run is for: the average at the end of the refit, or the best of the search."""
         return self.average if self.refit_epochs else self.best
+
+    @property
+    def stage(self) -> Literal["search", "refit"]:
+        """What the last epoch belongs to."""
+        return "refit" if self.refit_epochs else "search"
 
     @property
     def latest(self) -> Epoch:

@@ -50,16 +50,19 @@ def test_one_worker_makes_the_bundle_that_this_process_makes(tmp_path: Path) -> 
         train(make_config(tmp_path, epochs=2), dataset, "first", END)
 
 
-def test_a_killed_worker_costs_no_epoch_and_changes_no_byte(
+def test_killed_workers_cost_no_epoch_and_change_no_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = make_config(tmp_path, epochs=4, patience=4)
+    config = make_config(tmp_path, epochs=4, patience=4, min_epochs=4)
     dataset = snapshot(config)
     undisturbed = train(config, dataset, "undisturbed", END)
     log = tmp_path / "epochs"
     monkeypatch.setattr(shell, "train_loop", _DiesAfterTwoEpochs(log))
     disturbed = train(config, dataset, "disturbed", END)
-    assert log.read_text().split() == ["1", "2", "killed", "3", "4"]
+    assert log.read_text().split("\n")[:-1] == [
+        *("search 1", "search 2", "killed", "search 3", "search 4"),
+        *("refit 1", "refit 2", "killed", "refit 3", "refit 4"),
+    ]
     assert disturbed.num_epochs == 4
     weights = [
         (
@@ -73,7 +76,7 @@ def test_a_killed_worker_costs_no_epoch_and_changes_no_byte(
 
 def test_two_workers_share_the_rows_and_agree(tmp_path: Path) -> None:
     config = make_config(
-        tmp_path, num_workers=2, cpus_per_worker=0.5, epochs=6, patience=6, learning_rate=5e-3
+        tmp_path, num_workers=2, cpus_per_worker=0.5, epochs=6, patience=6, learning_rate=1e-2
     )
     dataset = snapshot(config)
     result = train(config, dataset, "pair", END)
@@ -98,7 +101,7 @@ def test_a_run_name_cannot_lead_out_of_the_workspace(tmp_path: Path, run: str) -
 
 
 class _DiesAfterTwoEpochs:
-    """Run the real loop, and kill its process when the second epoch is stored."""
+    """Run the real loop, and kill its process when a stage's second epoch is stored."""
 
     __name__ = "train_loop"
 
@@ -113,7 +116,7 @@ class _DiesAfterTwoEpochs:
         def report_and_die(metrics: dict[str, Any], **rest: Any) -> None:
             report(metrics, **rest)
             with Path(self._log).open("a") as log:
-                log.write(f"{metrics['number']}\n")
+                log.write(f"{metrics['stage']} {metrics['number']}\n")
                 if metrics["number"] != 2:
                     return
                 ray.train.get_all_reported_checkpoints()  # Returns when they are safe.
