@@ -12,6 +12,8 @@ WIDTH = 300.0
 LEFT = 92.0
 RIGHT = 244.0
 ROW = 21.0
+# A recalibration keeps the order of rows, and then every gain is 0.
+SMALLEST_REACH = 0.002
 
 
 def gate_figure(report: GateReport) -> Markup:
@@ -20,9 +22,8 @@ def gate_figure(report: GateReport) -> Markup:
     if report.ranking_gain is not None:
         rows.append(("within days", report.ranking_gain, True))
     rows += [(name.split("=")[-1], metric, False) for name, metric in sorted(report.slices.items())]
-    reach = max(
-        [abs(edge) for _, metric, _ in rows for edge in (metric.low, metric.high)], default=0.01
-    )
+    edges = [abs(edge) for _, metric, _ in rows for edge in (metric.low, metric.high)]
+    reach = max([SMALLEST_REACH, *edges])
     drawn = [rule(_x(0.0, reach), 2, _x(0.0, reach), 6 + ROW * len(rows), "bound")]
     drawn += [
         _row(name, metric, reach, index, main=main)
