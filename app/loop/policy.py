@@ -138,8 +138,8 @@ def _watching(state: LoopState, config: LoopConfig, now: datetime) -> Action:
     return Action(
         kind="watch",
         reasons=(
-            f"{days} of {config.watch.days:g} days since the promotion: compare with the "
-            "previous champion",
+            f"day {days} since the promotion, of a watch of {config.watch.days:g}: compare with "
+            "the previous champion",
         ),
     )
 

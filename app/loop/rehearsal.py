@@ -109,6 +109,7 @@ def chosen_policies(names: str) -> tuple[Policy, ...]:
 def split_months(start: datetime, until: datetime) -> list[Period]:
     """Split production at the first of every month, at the hour of the day with which it starts.
 
+    >>> from datetime import UTC
     >>> start, until = datetime(2013, 4, 1, 5, tzinfo=UTC), datetime(2013, 6, 1, 5, tzinfo=UTC)
     >>> [period.month for period in split_months(start, until)]
     ['2013-04', '2013-05']
@@ -138,6 +139,7 @@ def choose_months(periods: Sequence[Period], months: str) -> list[Period]:
 def shift_months(at: datetime, months: int) -> datetime:
     """Move the first of a month, or the nearest day that exists, by whole months.
 
+    >>> from datetime import UTC
     >>> shift_months(datetime(2013, 2, 1, 5, tzinfo=UTC), -3).isoformat()
     '2012-11-01T05:00:00+00:00'
     """
