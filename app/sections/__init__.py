@@ -1,0 +1,28 @@
+"""The sections of a model's configuration: every dial with its bounds and its unit.
+
+One file a stage; knows nothing of files, or of the parts that read the dials.
+"""
+
+from app.sections.data import FeaturesConfig, SourceConfig, SplitConfig
+from app.sections.loop import DiagnosisConfig, GateConfig, GovernorConfig, LoopConfig, WatchConfig
+from app.sections.monitoring import MonitoringConfig
+from app.sections.running import ClusterConfig, ReplayConfig
+from app.sections.serving import ServingConfig
+from app.sections.training import NetworkConfig, TrainingConfig
+
+__all__ = [
+    "ClusterConfig",
+    "DiagnosisConfig",
+    "FeaturesConfig",
+    "GateConfig",
+    "GovernorConfig",
+    "LoopConfig",
+    "MonitoringConfig",
+    "NetworkConfig",
+    "ReplayConfig",
+    "ServingConfig",
+    "SourceConfig",
+    "SplitConfig",
+    "TrainingConfig",
+    "WatchConfig",
+]

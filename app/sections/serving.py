@@ -1,0 +1,24 @@
+"""The HTTP endpoint.
+
+Knows names, bounds and units; knows nothing of files, or of the parts that read them.
+"""
+
+from pydantic import Field
+
+from app.contracts.rows import Frozen
+
+
+class ServingConfig(Frozen):
+    """The HTTP endpoint."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    num_replicas: int = Field(1, ge=1)
+    cpus_per_replica: float = Field(0.2, gt=0)
+    max_rows_per_request: int = Field(5000, ge=1)
+    max_body_mb: float = Field(16.0, gt=0)
+    max_ongoing_requests: int = Field(16, ge=1)
+    roles_poll_seconds: float = Field(0.2, gt=0)
+    ship_seconds: float = Field(
+        0.3, gt=0, description="A spool segment is shipped after at most this."
+    )
