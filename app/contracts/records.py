@@ -43,6 +43,9 @@ class DatasetVersion(Frozen):
     start: AwareDatetime = Field(description="First prediction time, inclusive.")
     end: AwareDatetime = Field(description="Last prediction time, exclusive.")
     known_at: AwareDatetime = Field(description="Labels as known at this time.")
+    received_by: AwareDatetime | None = Field(
+        None, description="Only labels that had arrived by then; absent: all of labels_version."
+    )
     events_version: int = Field(ge=0, description="Delta version of the events table.")
     labels_version: int = Field(ge=-1, description="Delta version of the labels table, -1 if none.")
     digest: str = Field(description="Sum of keyed row hashes, hexadecimal; free of row order.")
@@ -54,9 +57,13 @@ class DatasetVersion(Frozen):
     def content(self) -> dict[str, object]:
         """What it holds, and not where the tables keep it: equal rows have equal content.
 
-        Delta versions count commits, which depend on when rows were shipped.
+        Delta versions count commits, which depend on when rows were shipped. A cut that was not
+        asked for is left out, so that models made before there was one keep their digests.
         """
-        return self.model_dump(mode="json", exclude={"events_version", "labels_version"})
+        hidden = {"events_version", "labels_version"}
+        if self.received_by is None:
+            hidden.add("received_by")
+        return self.model_dump(mode="json", exclude=hidden)
 
 
 class Metric(Frozen):

@@ -1,8 +1,15 @@
 """Say what is known about outcomes at a time.
 
-Knows label revisions; knows nothing of rows or models. An outcome has two times: `known_at`, when
-it became known, and `received_at`, when it reached the table. A revision replaces an earlier one of
-the same row.
+Knows label revisions; knows nothing of rows or models. The times of an outcome, in the order in
+which they usually pass:
+
+- prediction time: when the question was asked;
+- event time: when the thing itself happened or was due;
+- `known_at`: when its outcome became known in the world;
+- `received_at`: when that report reached us, its arrival.
+
+A report is never changed: a later one about the same row is a revision, appended beside it. What
+holds is decided when somebody asks, from all reports that count then, in whatever order they came.
 """
 
 from datetime import datetime
@@ -24,13 +31,21 @@ KNOWN_LABELS = pa.schema(
 )
 
 
-def known_labels(labels: pa.Table, at: datetime) -> pa.Table:
+def known_labels(labels: pa.Table, at: datetime, received_by: datetime | None = None) -> pa.Table:
     """Return one row per outcome known at a time: the revision known last, then received last.
+
+    Two cuts, each inclusive. `at` cuts by what the world knew; `received_by` by what had reached
+    us, and `received_by=at` gives what we ourselves knew then. Without it every report counts that
+    the table holds, whenever it came: that is right for history brought in long after it was known,
+    and for a pinned version of the table, which is a cut by arrival already.
 
     Revisions that agree in both times and contradict each other are settled against the label: void
     wins over a label, 1 over 0, so that the answer depends on no order. Sorted by row id.
     """
     labels = labels.filter(pc.less_equal(labels["known_at"], pa.scalar(at, TIMESTAMP)))
+    if received_by is not None:
+        arrived = pc.less_equal(labels["received_at"], pa.scalar(received_by, TIMESTAMP))
+        labels = labels.filter(arrived)
     if labels.num_rows == 0:
         return KNOWN_LABELS.empty_table()
     order = np.lexsort(

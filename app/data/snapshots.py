@@ -28,16 +28,23 @@ class SnapshotAltered(ValueError):
 
 
 def take_snapshot(
-    tables: Tables, contract: Contract, start: datetime | None, end: datetime, known_at: datetime
+    tables: Tables,
+    contract: Contract,
+    start: datetime | None,
+    end: datetime,
+    known_at: datetime,
+    *,
+    received_by: datetime | None = None,
 ) -> DatasetVersion:
     """Pin the rows with prediction time in [start, end) at the tables' latest versions.
 
-    Without a start the window begins with the earliest row.
+    Without a start the window begins with the earliest row. Outcomes are those known at `known_at`
+    that have arrived until now or, if it is given, by `received_by`; see known_labels.
     """
     versions = tables.version("events"), tables.version("labels")
     if versions[0] < 0:
         raise ValueError(f"{tables.root}: no events yet; run jobs.ingest first")
-    rows = _rows(tables, contract, (start, end), known_at, versions)
+    rows = _rows(tables, contract, (start, end), (known_at, received_by), versions)
     earliest = rows["prediction_time"][0].as_py() if rows.num_rows else end
     states = pc.value_counts(rows["state"]).to_pylist()
     counts = {item["values"]: item["counts"] for item in states}
@@ -45,6 +52,7 @@ def take_snapshot(
         start=start or earliest,
         end=end,
         known_at=known_at,
+        received_by=received_by,
         events_version=versions[0],
         labels_version=versions[1],
         digest=digest_rows(rows),
@@ -62,9 +70,9 @@ def load_snapshot(tables: Tables, contract: Contract, dataset: DatasetVersion) -
     that were pinned.
     """
     versions = dataset.events_version, dataset.labels_version
-    window = dataset.start, dataset.end
+    window, cuts = (dataset.start, dataset.end), (dataset.known_at, dataset.received_by)
     try:
-        rows = _rows(tables, contract, window, dataset.known_at, versions)
+        rows = _rows(tables, contract, window, cuts, versions)
     except (OSError, ValueError) as error:
         raise SnapshotAltered(
             f"{tables.root}: files of the snapshot are gone or damaged ({error}); "
@@ -141,7 +149,7 @@ def _rows(
     tables: Tables,
     contract: Contract,
     window: tuple[datetime | None, datetime],
-    known_at: datetime,
+    cuts: tuple[datetime, datetime | None],
     versions: tuple[int, int],
 ) -> pa.Table:
     start, end = window
@@ -160,7 +168,7 @@ def _rows(
         if versions[1] >= 0
         else tables.schema("labels").empty_table()
     )
-    return _join(events, known_labels(labels, known_at), contract).combine_chunks()
+    return _join(events, known_labels(labels, *cuts), contract).combine_chunks()
 
 
 def _distinct(events: pa.Table, contract: Contract) -> pa.Table:

@@ -29,13 +29,19 @@ def fill(tables: Tables, parcels: Contract, parcel: Make) -> Fill:
     return append
 
 
-def report(tables: Tables, row_id: str, label: int | None, known_at: datetime = NOON) -> None:
+def report(
+    tables: Tables,
+    row_id: str,
+    label: int | None,
+    known_at: datetime = NOON,
+    received_at: datetime | None = None,
+) -> None:
     content = {
         "row_id": [row_id],
         "label": pa.array([label], pa.int8()),
         "void": [label is None],
         "known_at": [known_at],
-        "received_at": [known_at],
+        "received_at": [received_at or known_at],
         "source": ["test"],
     }
     tables.append("labels", pa.table(content))
@@ -67,6 +73,26 @@ def test_labels_are_as_known_at_the_time_asked(
         assert load_snapshot(tables, parcels, dataset)["label"].to_pylist() == [label]
         digests.add(dataset.digest)
     assert len(digests) == 3
+
+
+def test_a_snapshot_can_leave_out_what_had_not_arrived(
+    tables: Tables, parcels: Contract, fill: Fill
+) -> None:
+    fill(0, 1)
+    report(tables, "P0", 1)
+    report(tables, "P0", 0, NOON, received_at=NOON + HOUR)
+    report(tables, "P1", 1, NOON, received_at=NOON + HOUR)
+    world = take_snapshot(tables, parcels, START, END, NOON)
+    ours = take_snapshot(tables, parcels, START, END, NOON, received_by=NOON)
+    assert load_snapshot(tables, parcels, world)["label"].to_pylist() == [0, 1]
+    assert load_snapshot(tables, parcels, ours)["state"].to_pylist() == ["known", "pending"]
+    assert load_snapshot(tables, parcels, ours)["label"].to_pylist() == [1, None]
+    # It stays what it was when more has come, and it is told from a snapshot without the cut.
+    report(tables, "P1", 0, NOON - HOUR, received_at=NOON + HOUR)
+    again = take_snapshot(tables, parcels, START, END, NOON, received_by=NOON)
+    assert again.content == ours.content
+    assert "received_by" in ours.content
+    assert "received_by" not in world.content
 
 
 def test_later_rows_and_labels_do_not_enter_a_pinned_snapshot(
