@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
+from app.contracts.maturity import Maturity
 from app.contracts.rows import Frozen
 
 Cause = Literal[
@@ -153,6 +154,7 @@ class Evidence(Frozen):
     num_known: int = Field(ge=0)
     num_void: int = Field(ge=0)
     coverage: float = Field(description="Share of predictions whose outcome is known or void.")
+    maturity: Maturity | None = Field(None, description="How old predictions had to be to count.")
     performance: Evaluation | None = Field(None, description="Absent until enough labels matured.")
     reference: Evaluation = Field(
         description="The version's own figures when it was gated or trained."

@@ -46,7 +46,7 @@ def observe_delays(
 
     Args:
         asked: `row_id` and `prediction_time`; of a row that was asked twice the first time counts,
-            rows asked after `at` are left out.
+            rows asked at or after `at` are left out, as they are from a window that ends there.
         labels: reports, as in the labels table; revisions of a row may be among them.
         at: what is known then is counted, nothing later.
         by_arrival: an outcome comes when it is known *and* has reached us; else when it is known in
@@ -64,7 +64,7 @@ def observe_delays(
     closed = np.full(first.num_rows, PENDING)
     np.minimum.at(closed, place[counted], closing[counted])
     delays = np.where(closed == PENDING, PENDING, np.maximum(closed - times, 0))
-    begun = times <= now
+    begun = times < now
     return Observed(delays[begun], now - times[begun])
 
 

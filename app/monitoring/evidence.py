@@ -1,8 +1,8 @@
 """Say what the state knows about one version over one window: numbers with counts, no verdict.
 
 Knows the monitor's state, windows and a version's reference; knows nothing of Ray, SQL or clocks.
-Everything is as known at the end of the window: a label that became known later is not looked at,
-whenever it was folded.
+Everything is as known to us at the end of the window: a label that became known or arrived later is
+not looked at, whenever it was folded.
 """
 
 from dataclasses import dataclass, replace
@@ -15,11 +15,12 @@ import pyarrow.compute as pc
 from app.contracts.records import ColumnDrift, Evaluation, Evidence
 from app.contracts.rows import Contract
 from app.contracts.times import MICROS_PER_DAY, micros_in, micros_of, moment
-from app.data.labels import known_labels
 from app.data.profile import CategoryBins, Histogram, Profile
 from app.monitoring.distinct import whole
 from app.monitoring.drift import share, stability_index
 from app.monitoring.fold import MARGIN_DAYS, forget, known_by_day
+from app.monitoring.maturity import learn
+from app.monitoring.outcomes import outcomes_of
 from app.monitoring.performance import realised
 from app.monitoring.state import FoldState
 from app.sections import MonitoringConfig
@@ -94,13 +95,14 @@ def evidence(
 ) -> Evidence:
     """Put together what is known about the reference's version over a window.
 
-    Performance is of the rows that this version answered and that had `maturity_days` to mature;
-    the columns are those of all rows of the window, whoever answered them. The state must keep the
-    version's daily profiles.
+    Performance is of the rows that this version answered and that had time to mature, as configured
+    or as learned from the delays of all rows; the columns are those of all rows of the window,
+    whoever answered them. The state must keep the version's daily profiles.
     """
     served = _of_version(_answered(state, window), reference.version)
-    mature = _inside(served, replace(window, end=window.end - timedelta(config.maturity_days)))
-    outcomes = _outcomes(mature, state.labels, window.end)
+    maturity = learn(state.predictions, state.labels, window.end, config).maturity
+    mature = _inside(served, replace(window, end=window.end - timedelta(maturity.days)))
+    outcomes = outcomes_of(mature, state.labels, window.end, received_by=window.end)
     live = state.profiles[reference.version].total(_days(window))
     scores = served["probability"].to_numpy()
     live_scores = reference.profile.empty_like().add_scores(scores).scores
@@ -111,9 +113,10 @@ def evidence(
         end=window.end,
         known_at=window.end,
         num_predictions=served.num_rows,
-        num_known=len(outcomes.labels),
+        num_known=outcomes.num_known,
         num_void=outcomes.num_void,
-        coverage=share(len(outcomes.labels) + outcomes.num_void, mature.num_rows),
+        coverage=share(outcomes.num_closed, mature.num_rows),
+        maturity=maturity,
         performance=realised(outcomes.labels, outcomes.probabilities, config),
         reference=reference.evaluation,
         columns=_columns(reference.profile, live),
@@ -129,29 +132,6 @@ def judged(state: FoldState, window: Window, config: MonitoringConfig) -> FoldSt
     """Note that a window was judged, and forget what no later one can see."""
     keep = timedelta(config.window_days + MARGIN_DAYS - config.every_days)
     return forget(state, micros_of(window.end), micros_of(window.end - keep))
-
-
-@dataclass(frozen=True)
-class _Outcomes:
-    """Matured rows: labels and probabilities [rows], ordered by time and key; void ones apart."""
-
-    labels: np.ndarray
-    probabilities: np.ndarray
-    num_void: int
-
-
-def _outcomes(predictions: pa.Table, labels: pa.Table, at: datetime) -> _Outcomes:
-    """Join predictions with what was known about their rows at a time."""
-    known = known_labels(labels, at)
-    # The bootstrap draws by position: positions must not depend on the order of arrival.
-    rows = predictions.sort_by([("prediction_time", "ascending"), ("key", "ascending")])
-    place = pc.index_in(rows["row_id"], value_set=whole(known["row_id"]))
-    void = pc.fill_null(known["void"].take(place), False).to_numpy()
-    label = pc.fill_null(known["label"].take(place), -1).to_numpy()
-    counted = (label >= 0) & ~void
-    return _Outcomes(
-        label[counted].astype(np.int64), rows["probability"].to_numpy()[counted], int(void.sum())
-    )
 
 
 def _columns(reference: Profile, live: Profile) -> tuple[ColumnDrift, ...]:

@@ -116,8 +116,8 @@ def forget(state: FoldState, judged_until: int, horizon: int) -> FoldState:
 
 
 def known_by_day(predictions: pa.Table, labels: pa.Table, at: int) -> dict[int, int]:
-    """Count distinct predicted rows whose outcome was known at a time, by day of prediction."""
-    outcomes = known_labels(labels, moment(at))
+    """Count distinct predicted rows whose outcome we knew at a time, by day of prediction."""
+    outcomes = known_labels(labels, moment(at), received_by=moment(at))
     known = outcomes.filter(pc.invert(outcomes["void"]))["row_id"]
     rows = predictions.select(["row_id", "prediction_time"])
     rows = first(rows.filter(pc.is_in(rows["row_id"], whole(known))), ["row_id"])

@@ -5,6 +5,7 @@ Knows names, bounds and units; knows nothing of files, or of the parts that read
 
 from pydantic import Field
 
+from app.contracts.maturity import MaturityMode
 from app.contracts.rows import Frozen
 
 
@@ -15,6 +16,14 @@ class MonitoringConfig(Frozen):
     every_days: int = Field(7, ge=1, description="Evidence is made so often.")
     maturity_days: int = Field(
         2, ge=0, description="Predictions younger than this are left to mature."
+    )
+    maturity: MaturityMode = Field(
+        "fixed",
+        description="fixed: maturity_days; learned: the age by which maturity_coverage of outcomes "
+        "come, from the delays seen so far, or maturity_days while they say too little.",
+    )
+    maturity_coverage: float = Field(
+        0.95, gt=0, lt=1, description="Share of outcomes that a mature cohort has."
     )
     min_labels: int = Field(
         500, ge=1, description="Fewer known labels give no performance figures."

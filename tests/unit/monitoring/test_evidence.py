@@ -36,6 +36,14 @@ def one_window(*logs: Logs) -> Evidence:
     return run.judge(day(3)).evidence[-1]
 
 
+def without_predictions(logs: Logs) -> Logs:
+    return replace(logs, predictions=logs.predictions.slice(0, 0))
+
+
+def prompt_void(days: list[Logs]) -> int:
+    return sum(each.labels["void"].to_pylist().count(True) for each in days)
+
+
 def outcomes_of_day_zero(*reports: pa.Table) -> Evidence:
     labels = pa.concat_tables([make_day(0).labels.slice(0, 0), *reports])
     return one_window(
@@ -80,6 +88,25 @@ def test_a_label_that_became_known_later_is_not_looked_at() -> None:
     late = outcomes_of_day_zero(label("r000-000", 1, 3.1))
 
     assert (early.num_known, late.num_known) == (1, 0)
+
+
+def test_a_monitor_that_catches_up_gives_the_evidence_of_one_that_kept_up() -> None:
+    days = [make_day(number) for number in range(3)]
+    late = replace(days[0], labels=label("r000-000", None, known=1.6, received=3.2))
+    late = replace(without_predictions(late), events=late.events.slice(0, 0))
+    prompt, behind = Run(), Run()
+    for each in days:
+        prompt.fold(each)
+        behind.fold(each)
+
+    prompt.judge(day(3)).fold(late).judge(day(5))
+    behind.fold(late).judge(day(3)).judge(day(5))
+
+    assert prompt.written == behind.written
+    # What was known in the world at day 1.6 and reached us at day 3.2 counts from then on.
+    void = days[0].labels["void"].to_pylist()
+    assert not void[0]
+    assert prompt.evidence[-1].num_void == prompt_void(days) + 1
 
 
 @pytest.mark.parametrize(
