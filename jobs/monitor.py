@@ -1,12 +1,22 @@
-"""Watch a model: fold its logs into evidence, once in this process or for good on the cluster."""
+"""Watch a model, once in this process or for good on the cluster; or tell what was known when."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from app.config import Config, load_config
+from app.console.as_known import render_as_known
+from app.data.tables import Tables
+from app.ledger.clock import read_clock
 from app.ledger.database import open_ledger
+from app.monitoring.as_known import (
+    PerformanceAsKnown,
+    Question,
+    performance_as_known,
+    read_logs,
+)
 from app.monitoring.monitor import await_monitor, start_monitor
 from app.monitoring.tail import Tail
 from app.session import session
@@ -18,10 +28,34 @@ def main(
     config: ConfigFile = DEFAULT_CONFIG,
     set_: Overrides = None,
     once: Annotated[bool, typer.Option(help="Fold what there is here, and end.")] = False,
+    as_known_at: Annotated[
+        datetime | None,
+        typer.Option(help="Start nothing; tell how good predictions were as known then, UTC."),
+    ] = None,
+    start: Annotated[
+        datetime | None, typer.Option(help="Of predictions asked from here; default: a window.")
+    ] = None,
+    end: Annotated[
+        datetime | None, typer.Option(help="Of predictions asked before; default: all until then.")
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option(help="Of this version's; default: whoever was champion.")
+    ] = None,
+    world: Annotated[
+        bool, typer.Option(help="As the world knew it: also what reached us later.")
+    ] = False,
 ) -> None:
     """Turn the logs of predictions and labels into evidence."""
     with user_errors():
         settings = load_config(config, set_ or [])
+        if as_known_at is not None:
+            question = ask(settings, as_known_at, start, end, version=version, world=world)
+            answer = run_as_known(settings, question)
+            Console(stderr=True).print(render_as_known(answer))
+            report(answer)
+            return
+        if start or end or version or world:
+            raise ValueError("--start, --end, --version and --world need --as-known-at; add it")
         if once:
             report(run_once(settings))
             return
@@ -31,6 +65,42 @@ def main(
             report({"model": settings.name, "metrics_url": url})
             if cluster.started:
                 stay("the monitor")
+
+
+def ask(
+    config: Config,
+    at: datetime,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    *,
+    version: str | None = None,
+    world: bool = False,
+) -> Question:
+    """Complete a question; without a start it looks back over one window of evidence."""
+    at, until = _utc(at), _utc(end or at)
+    since = _utc(start) if start else until - timedelta(config.monitoring.window_days)
+    return Question(since, until, at, version=version, by_arrival=not world)
+
+
+def run_as_known(config: Config, question: Question) -> PerformanceAsKnown:
+    """Answer from the tables alone; nothing is started, folded or written."""
+    if not (config.workspace / "ledger.sqlite").is_file():
+        raise ValueError(
+            f"workspace: {config.workspace} holds no ledger; start the model or set another one"
+        )
+    ledger = open_ledger(config.ledger_url)
+    try:
+        now = read_clock(ledger, config, datetime.now(UTC)).now
+    finally:
+        ledger.close()
+    if question.at > now:
+        raise ValueError(
+            f"--as-known-at {question.at.isoformat()} is in the future, it is {now.isoformat()}; "
+            "ask for an earlier time"
+        )
+    tables = Tables(config.tables_path, config.contract)
+    predictions, labels = read_logs(tables, question, config.monitoring)
+    return performance_as_known(question, predictions, labels, config.name, config.monitoring)
 
 
 def run_once(config: Config) -> dict[str, object]:
@@ -53,6 +123,10 @@ def run_once(config: Config) -> dict[str, object]:
         "num_unknown_labels": tail.state.num_unknown_labels,
         "evidence": [item.model_dump(mode="json") for item in tick.evidence],
     }
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ product-limit estimator of Kaplan and Meier (1958) uses both kinds. A void outco
 any other does; a revision does not open it again.
 
 Two assumptions, to be judged by whoever uses it: delays do not depend on when a row was asked, and
-rows close independently. Outcomes that come in daily batches are not independent, so the true
-intervals are somewhat wider than these.
+rows close independently. Outcomes that come in daily batches keep neither within a day: coverage at
+an age is then a mean over the hours of the day, and its true interval is wider than the one given.
 """
 
 from dataclasses import dataclass, replace
@@ -92,12 +92,14 @@ class DelayCounts:
     the edge before.
 
     `closed` [edges] counts rows that closed at an edge; `open_` [edges + 1] rows that were open
-    when last seen, by the number of edges that they had passed.
+    when last seen, by the number of edges that they had passed; `watched` [edges + 1] all rows, by
+    the number of edges that their age has passed.
     """
 
     edges: Numbers
     closed: Numbers
     open_: Numbers
+    watched: Numbers
 
     @classmethod
     def of(cls, observed: Observed, edges: Numbers) -> Self:
@@ -114,20 +116,26 @@ class DelayCounts:
         is_closed = bins < passed
         return cls(
             edges=edges,
-            closed=np.bincount(bins[is_closed], minlength=len(edges)).astype(np.int64),
-            open_=np.bincount(passed[~is_closed], minlength=len(edges) + 1).astype(np.int64),
+            closed=np.bincount(bins[is_closed], minlength=len(edges)),
+            open_=np.bincount(passed[~is_closed], minlength=len(edges) + 1),
+            watched=np.bincount(passed, minlength=len(edges) + 1),
         )
 
     def merge(self, other: Self) -> Self:
         """Add the counts of other rows that were seen at the same time, on the same edges."""
         if not np.array_equal(self.edges, other.edges):
             raise ValueError("delays: counts on different edges do not add up; use the same edges")
-        return replace(self, closed=self.closed + other.closed, open_=self.open_ + other.open_)
+        return replace(
+            self,
+            closed=self.closed + other.closed,
+            open_=self.open_ + other.open_,
+            watched=self.watched + other.watched,
+        )
 
     @property
     def num_rows(self) -> int:
         """Rows counted."""
-        return int(self.closed.sum() + self.open_.sum())
+        return int(self.watched.sum())
 
     @property
     def num_closed(self) -> int:
@@ -140,6 +148,12 @@ class DelayCounts:
         gone = np.cumsum(self.closed) - self.closed + np.cumsum(self.open_)[:-1]
         at_risk: Numbers = self.num_rows - gone
         return at_risk
+
+    @property
+    def old_enough(self) -> Numbers:
+        """Rows that are as old as an edge, open or closed, [edges]."""
+        old: Numbers = self.num_rows - np.cumsum(self.watched)[:-1]
+        return old
 
 
 @dataclass(frozen=True)
@@ -163,14 +177,16 @@ class DelayCurve:
         Cancer, Rep. Public Health Med. Subj. 33 (1926); bounds on the scale log(-log S) as in
         Kalbfleisch and Prentice, The Statistical Analysis of Failure Time Data (1980), 1.3. After
         the last closing the upper bound of coverage widens as fewer rows are watched, after Dorey
-        and Korn, Stat. Med. 6 (1987) 679. Where no row or every row has closed these say nothing,
-        and the binomial bounds of Clopper and Pearson, Biometrika 26 (1934) 404, take their place.
+        and Korn, Stat. Med. 6 (1987) 679. Where no row or every row has closed these say nothing;
+        then the binomial bounds of Clopper and Pearson, Biometrika 26 (1934) 404, take their place,
+        for the rows that are old enough to have closed.
         """
         at_risk = counts.at_risk
         seen = at_risk > 0
         at_risk, closed = at_risk[seen], counts.closed[seen]
         open_share: Reals = np.cumprod(1.0 - closed / at_risk, dtype=np.float64)
-        low, high = _bounds(at_risk, closed, open_share, confidence)
+        spread = _spread(at_risk, closed, open_share)
+        low, high = _bounds(spread, open_share, counts.old_enough[seen], confidence)
         coverage: Reals = 1.0 - open_share
         return cls(counts.edges[seen], coverage, low, high)
 
@@ -237,22 +253,26 @@ class DelayCurve:
         return float(self.ages[reached[0]] / MICROS_PER_DAY) if len(reached) else None
 
 
-def _bounds(
-    at_risk: Numbers, closed: Numbers, open_share: Reals, confidence: float
-) -> tuple[Reals, Reals]:
-    """Give the bounds of coverage at each age."""
-    z, tail = NormalDist().inv_cdf((1 + confidence) / 2), (1 - confidence) / 2
+def _spread(at_risk: Numbers, closed: Numbers, open_share: Reals) -> tuple[Reals, Reals]:
+    """Give the standard errors of log(-log S) downwards and upwards, 0 where S is 0 or 1."""
     left = at_risk - closed
     inside = (open_share > 0) & (open_share < 1)
     terms = np.divide(closed, at_risk * left.astype(float), out=np.zeros(len(left)), where=left > 0)
     scale = np.abs(np.log(open_share, out=np.full(len(left), -1.0), where=inside))
-    spread = z * np.sqrt(np.cumsum(terms)) / scale
+    error = np.where(inside, np.sqrt(np.cumsum(terms)) / scale, 0.0)
     latest = np.maximum.accumulate(np.where(closed > 0, np.arange(len(left)), 0))
-    widened = spread * np.sqrt(at_risk[latest] / at_risk) if len(left) else spread
-    none_closed = 1 - tail ** (1 / at_risk)
-    low = np.where(inside, 1 - open_share ** np.exp(-spread), 0.0)
-    high = np.where(inside, 1 - open_share ** np.exp(widened), none_closed)
-    low = np.where(open_share <= 0, tail ** (1 / at_risk), low)
-    high = np.where(open_share <= 0, 1.0, high)
+    return error, error * np.sqrt(at_risk[latest] / at_risk)
+
+
+def _bounds(
+    errors: tuple[Reals, Reals], open_share: Reals, old_enough: Numbers, confidence: float
+) -> tuple[Reals, Reals]:
+    """Give the bounds of coverage at each age."""
+    z, tail = NormalDist().inv_cdf((1 + confidence) / 2), (1 - confidence) / 2
+    binomial = tail ** (1 / old_enough)
+    low = 1 - open_share ** np.exp(-z * errors[0])
+    high = 1 - open_share ** np.exp(z * errors[1])
+    low = np.where(open_share <= 0, binomial, np.where(open_share >= 1, 0.0, low))
+    high = np.where(open_share <= 0, 1.0, np.where(open_share >= 1, 1 - binomial, high))
     # Coverage does not fall, so what bounds it from below at an age does so at later ones.
     return np.maximum.accumulate(low), high

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from app.contracts.times import micros_in
 from app.data.labels import known_labels
 from app.monitoring.distinct import whole
 
@@ -18,18 +19,24 @@ from app.monitoring.distinct import whole
 class Outcomes:
     """Rows with a known outcome: labels and probabilities [rows], ordered by time and key.
 
-    Void and pending predictions are counted apart.
+    Void predictions are counted apart; of pending ones the prediction times are given, in
+    microseconds since 1970.
     """
 
     labels: np.ndarray
     probabilities: np.ndarray
     num_void: int
-    num_pending: int
+    pending_since: np.ndarray
 
     @property
     def num_known(self) -> int:
         """Predictions whose outcome is known and not void."""
         return len(self.labels)
+
+    @property
+    def num_pending(self) -> int:
+        """Predictions whose outcome is awaited."""
+        return len(self.pending_since)
 
     @property
     def num_closed(self) -> int:
@@ -55,5 +62,5 @@ def outcomes_of(
         labels=label[counted].astype(np.int64),
         probabilities=rows["probability"].to_numpy()[counted],
         num_void=int(void.sum()),
-        num_pending=int(place.null_count),
+        pending_since=micros_in(rows["prediction_time"]).filter(pc.is_null(place)).to_numpy(),
     )

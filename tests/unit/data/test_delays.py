@@ -189,6 +189,13 @@ def test_where_all_or_none_have_closed_the_bounds_are_binomial() -> None:
     assert every.high[0] == 1.0
 
 
+def test_that_all_rows_of_an_age_have_closed_says_more_the_more_there_are() -> None:
+    # All but one close within the hour; all 100 that are old enough have closed after two.
+    curve = fit([(1, 5)] * 99 + [(2, 5)] + [(None, 0)] * 50)
+    assert curve.coverage[-1] == 1.0
+    assert curve.low[-1] == pytest.approx(0.025 ** (1 / 100))
+
+
 def test_what_is_still_to_come_is_what_rows_of_that_age_went_on_to_bring() -> None:
     # Of 10 rows 5 close at hour 1, 2 at hour 3, 3 never.
     curve = fit([(1, 9)] * 5 + [(3, 9)] * 2 + [(None, 9)] * 3)
