@@ -174,6 +174,7 @@ def _facts(status: Status) -> list[tuple[str, str]]:
                 f"({status.num_unknown_labels:,} for unknown ids), "
                 f"{status.num_quarantined:,} rows quarantined"),
         ("evidence", _evidence_text(status.evidence)),
+        ("maturity", _maturity_text(status.evidence)),
         ("monitor", status.monitor_problem or status.monitor_doing),
         ("loop", f"{status.phase}: {status.steward_doing}"),
         ("so far", f"{counts.retrainings} retrainings, {counts.recalibrations} recalibrations, "
@@ -202,6 +203,20 @@ def _evidence_text(evidence: Evidence | None) -> str:
         f"{head}: AUC {auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f}), "
         f"Brier {live.brier.value:.4f} on {live.num_rows:,} labels"
     )
+
+
+def _maturity_text(evidence: Evidence | None) -> str:
+    """Say how old predictions had to be to count, and what the delays of outcomes teach."""
+    if evidence is None or evidence.maturity is None:
+        return "nothing learned yet"
+    found = evidence.maturity
+    days = found.learned_days.value
+    learned = (
+        f"not seen to reach {found.target:.0%}"
+        if days is None
+        else (f"{found.target:.0%} of outcomes come within {days:.1f} days")
+    )
+    return f"{found.days:.1f} days ({found.mode}); learned from {found.num_rows:,} rows: {learned}"
 
 
 def _replica_text(replica: ReplicaStatus) -> str:

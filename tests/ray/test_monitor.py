@@ -1,21 +1,25 @@
+import json
 import os
 import signal
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 import ray
+import typer
+import yaml
+from typer.testing import CliRunner
 
 from app.console.status import read_status
 from app.monitoring.monitor import await_monitor, start_monitor
 from app.monitoring.tail import Tail
-from jobs.monitor import run_once
+from jobs.monitor import ask, main, run_as_known, run_once
 from tests.unit.monitoring.logs import Logs, day, make_day
 from tests.unit.monitoring.world import World
 
@@ -107,3 +111,62 @@ def test_the_job_folds_once_in_its_own_process(tmp_path: Path) -> None:
     assert (record["num_predictions"], record["num_labels"]) == (40, 40)
     assert len(world.evidence) == 1
     assert run_once(world.config)["evidence"] == []
+
+
+def command(world: World, *options: str) -> Any:
+    """Run the job as a person does."""
+    job = typer.Typer()
+    job.command()(main)
+    file = world.config.workspace / "rides.yaml"
+    file.write_text(yaml.safe_dump(world.config.model_dump(mode="json")))
+    return CliRunner().invoke(job, ["--config", str(file), *options])
+
+
+def test_the_job_tells_what_was_known_at_a_time_and_writes_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for number in range(4):
+        world.send(make_day(number))
+    world.reach(day(4))
+    before = sorted((path, path.stat().st_size) for path in tmp_path.glob("tables/**/*"))
+
+    done = command(world, "--as-known-at", f"{day(3):%Y-%m-%d}", "--start", f"{day(0):%Y-%m-%d}")
+    record = json.loads(done.stdout.splitlines()[-1])
+
+    assert done.exit_code == 0, done.output
+    # The labels of the third day come at 10:00 of the fourth.
+    assert record["num_predictions"] == 120
+    assert record["num_known"] + record["num_void"] == 80
+    assert record["num_pending"] == 40
+    assert record["performance"]["roc_auc"]["low"] < record["performance"]["roc_auc"]["high"]
+    assert "rides as known to us at 2013-04-05 00:00 UTC" in done.stderr
+    assert before == sorted((path, path.stat().st_size) for path in tmp_path.glob("tables/**/*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--as-known-at", "2013-04-04"], "is in the future"),
+        (["--world"], "need --as-known-at"),
+        (["--as-known-at", "2013-04-03", "--end", "2013-04-03T01:00:00"], "earlier end"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_says_what_to_change(
+    tmp_path: Path, options: list[str], says: str
+) -> None:
+    world = World(tmp_path)
+    world.send(make_day(0))
+    world.reach(day(1))
+
+    done = command(world, *options)
+
+    assert done.exit_code == 2
+    assert says in done.stderr
+
+
+def test_nothing_predicted_yet_is_said_and_a_window_is_the_default(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    question = ask(world.config, day(0))
+
+    assert question.end - question.start == timedelta(world.config.monitoring.window_days)
+    with pytest.raises(ValueError, match="no predictions yet"):
+        run_as_known(world.config, question)
