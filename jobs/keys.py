@@ -68,9 +68,8 @@ def read_roles(text: str) -> tuple[Role, ...]:
     asked = {part.strip() for part in text.split(",") if part.strip()}
     unknown = sorted(asked - set(ROLES))
     if unknown:
-        raise KeyRefused(
-            f"roles: no role is called {', '.join(unknown)}; take of {', '.join(ROLES)}"
-        )
+        known = ", ".join(ROLES)
+        raise KeyRefused(f"roles: no role is called {', '.join(unknown)}; take of {known}")
     return tuple(role for role in ROLES if role in asked)
 
 

@@ -92,7 +92,7 @@ class Inline:
                 f"{path}: {self.config.label_column} holds {given.type}, which is no outcome; "
                 "name another source.inline.label_column"
             )
-        label = self._blanked(given)
+        label = blanked(given, self.config)
         there = label.is_valid()
         ids = texts(self._column(table, read, path, self.contract.by_name[self.contract.id]))
         known_at = self._known_at(table, read, path)
@@ -111,24 +111,7 @@ class Inline:
             if column.name == self.contract.id:
                 return self._ids(table, read, path)
             return pa.repeat(pa.scalar(self.at, TIMESTAMP), table.num_rows)
-        return self.cells(table[column.name], column)
-
-    def cells(self, values: pa.ChunkedArray, column: Column) -> Any:
-        """Read the cells of one column as the file spells them."""
-        if is_text(values.type) or pa.types.is_dictionary(values.type):
-            values = self._blanked(values)
-        if column.kind == "time":
-            reading = self.config.times.get(column.name)
-            return values if reading is None else plain_times(values, reading)
-        if column.kind != "number":
-            return self._blanked(values)
-        style = self.config.numbers.get(column.name)
-        return plain_numbers(values, style) if style and is_text(values.type) else values
-
-    def _blanked(self, values: pa.ChunkedArray) -> pa.Array:
-        if not is_flat(values.type):
-            return values  # Validation refuses these cells, and says why.
-        return without(texts(values), self.config.nulls)
+        return spelled(table[column.name], column, self.config)
 
     def _ids(self, table: pa.Table, read: Rows, path: str) -> pa.Array:
         """Name rows by what they hold, label and left columns apart: these may come later."""
@@ -154,6 +137,26 @@ class Inline:
         times = cells_of_arrow(cells, column).array
         delay = pa.scalar(timedelta(hours=self.config.known_after_hours), pa.duration("us"))
         return pc.add(times, delay)
+
+
+def spelled(values: pa.ChunkedArray, column: Column, config: InlineConfig) -> Any:
+    """Read the cells of one column as a file spells them, for cells_of_arrow to take."""
+    if is_text(values.type) or pa.types.is_dictionary(values.type):
+        values = blanked(values, config)
+    if column.kind == "time":
+        reading = config.times.get(column.name)
+        return values if reading is None else plain_times(values, reading)
+    if column.kind != "number":
+        return blanked(values, config)
+    style = config.numbers.get(column.name)
+    return plain_numbers(values, style) if style and is_text(values.type) else values
+
+
+def blanked(values: pa.ChunkedArray, config: InlineConfig) -> Any:
+    """Write cells as text, and nothing where the file spells nothing."""
+    if not is_flat(values.type):
+        return values  # Validation refuses these cells, and says why.
+    return without(texts(values), config.nulls)
 
 
 def outcome_texts(values: pa.Array, positive: Sequence[str], negative: Sequence[str]) -> pa.Array:

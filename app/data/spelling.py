@@ -21,11 +21,13 @@ from app.sections import TimeReading
 EXCEL_EPOCH = datetime(1899, 12, 30)
 UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SIGNS = "$€£¥%"
+# Plain, unbroken, and narrow: all three stand between thousands.
+_SPACES = " \u00a0\u202f"
 _WHOLE = r"[+-]?\d+"
 _GROUPED = {
     "1,234.5": (r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?|[+-]?\d*\.?\d+", ",", "."),
     "1.234,5": (r"[+-]?\d{1,3}(?:\.\d{3})+(?:,\d+)?|[+-]?\d+(?:,\d+)?", ".", ","),
-    "1 234,5": (r"[+-]?\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?:,\d+)?|[+-]?\d+(?:,\d+)?", " ", ","),
+    "1 234,5": (rf"[+-]?\d{{1,3}}(?:[{_SPACES}]\d{{3}})+(?:,\d+)?|[+-]?\d+(?:,\d+)?", " ", ","),
     "1'234.5": (r"[+-]?\d{1,3}(?:['’]\d{3})+(?:\.\d+)?|[+-]?\d*\.?\d+", "'", "."),
     "1234,5": (r"[+-]?\d+(?:,\d+)?", "", ","),
     "1234.5": (r"[+-]?\d*\.?\d+(?:[eE][+-]?\d+)?", "", "."),
@@ -91,9 +93,9 @@ def plain_numbers(values: pa.Array, style: str) -> pa.Array:
     ['1234.5', '12', '1,2', None]
     """
     _, group, point = _GROUPED[style]
-    bare = pc.utf8_trim(pc.utf8_trim(values, characters=SIGNS), characters=" \u00a0")
+    bare = pc.utf8_trim(pc.utf8_trim(values, characters=SIGNS), characters=_SPACES)
     readable = pc.match_substring_regex(bare, f"^(?:{NUMBER_PATTERNS[style].pattern})$")
-    groups = {" ": "[ \u00a0\u202f]", "'": "['’]"}.get(group, re.escape(group))
+    groups = {" ": f"[{_SPACES}]", "'": "['’]"}.get(group, re.escape(group))
     if group:
         bare = pc.replace_substring_regex(bare, groups, "")
     return pc.if_else(readable, pc.replace_substring(bare, point, "."), values)

@@ -248,7 +248,6 @@ def _column_schema(column: Column) -> dict[str, Any]:
     if column.nullable:
         kind["type"] = [kind["type"], "null"]
     made = "made on arrival where it is absent" if column.generated else ""
-    text = " ".join(
-        filter(None, [made, column.description, f"[{column.unit}]" if column.unit else ""])
-    )
+    unit = f"[{column.unit}]" if column.unit else ""
+    text = " ".join(filter(None, [made, column.description, unit]))
     return kind | ({"description": text} if text else {})

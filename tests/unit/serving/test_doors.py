@@ -1,5 +1,6 @@
 """Who gets in: nobody without a key, nobody without the role, and health for everybody."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -128,9 +129,8 @@ def test_openapi_says_how_a_key_is_sent(world: World) -> None:
 def test_an_endpoint_that_asks_nobody_says_so_in_its_configuration(world: World) -> None:
     config = world.config
     serving = config.serving.model_copy(update={"authentication": "none"})
-    object.__setattr__(
-        world.replica.predictor, "config", config.model_copy(update={"serving": serving})
-    )
+    opened = config.model_copy(update={"serving": serving})
+    world.replica.predictor = replace(world.replica.predictor, config=opened)
     client = TestClient(build_api(world.replica))
 
     assert client.post(PREDICT, json=rows_of(world)).status_code == 200
