@@ -30,7 +30,9 @@ DAYS = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", 
         "%d.%m.%y")  # fmt: skip
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", " %H:%M:%S.%f")
 NUM_TRIED = 400
-FIRST_YEAR, LAST_YEAR = 1900, 2100
+FIRST_YEAR, LAST_YEAR = 1600, 2200
+# A number is hardly a time before spreadsheets and clocks counted.
+FIRST_COUNTED, LAST_COUNTED = 1955, 2100
 
 
 def words_of(name: str) -> list[str]:
@@ -149,7 +151,8 @@ def _of_time_numbers(present: pa.Array) -> Spelling | None:
         low, high = (20_000, 80_000) if shape == "excel" else (0, float("inf"))
         fitting = all(low <= float(text) <= high for text in distinct)
         reading = TimeReading(format=shape)
-        if fitting and _time_share(distinct, reading) >= READABLE_SHARE:
+        years = (FIRST_COUNTED, LAST_COUNTED)
+        if fitting and _time_share(distinct, reading, years) >= READABLE_SHARE:
             return Spelling("time", f"{what}; UTC is assumed", reading)
     return None
 
@@ -184,13 +187,17 @@ def _has_zone(text: str) -> bool:
         return False
 
 
-def _time_share(tried: Sequence[str], reading: TimeReading) -> float:
+def _time_share(
+    tried: Sequence[str],
+    reading: TimeReading,
+    years: tuple[int, int] = (FIRST_YEAR, LAST_YEAR),
+) -> float:
     """Give the share of texts that are times, in years that a table is likely to speak of."""
     read = time_reader(reading)
     num_read = 0
     for place, text in enumerate(tried):
         with contextlib.suppress(ValueError, OverflowError):
-            num_read += FIRST_YEAR <= read(text).year <= LAST_YEAR
+            num_read += years[0] <= read(text).year <= years[1]
         if place == 20 and num_read < 10:
             return 0.0
     return num_read / len(tried)

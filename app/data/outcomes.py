@@ -5,6 +5,7 @@ its values, and with what could be done.
 """
 
 import difflib
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -115,7 +116,7 @@ def _chosen(
         first = min(values, key=lambda text: (values[text], text))
         raise LabelRefused(
             f"label: {source} has {len(groups)} different values: {_shown(values)}; labels are "
-            f"binary: say which of them to predict, e.g. --positive {first}"
+            f"binary: say which of them to predict, e.g. --positive {shlex.quote(first)}"
         )
     (one, one_texts), (two, two_texts) = groups.items()
     if one in POSITIVE or two in NEGATIVE:

@@ -6,7 +6,7 @@ reason, because the person who knows the table decides.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -52,6 +52,12 @@ class Proposal:
             made.append(Column(name=self.event_time, kind="time", feature=False, generated=True))
         return (*made, *(guess.column for guess in self.guesses if guess.column is not None))
 
+    def with_ids_from(self, what: Literal["content", "position"]) -> "Proposal":
+        """Make ids from rows' content alone, or from their place as well."""
+        if self.roles.id is not None:
+            return self
+        return replace(self, inline=self.inline.model_copy(update={"generated_id": what}))
+
     @property
     def id(self) -> str:
         """The column that identifies a row."""
@@ -72,7 +78,11 @@ class Proposal:
         source: dict[str, Any] = {"kind": self.survey.kind, "events": str(self.survey.path)}
         if self.survey.delimiter != ",":
             source["delimiter"] = self.survey.delimiter
-        source["inline"] = self.inline.model_dump(mode="json", exclude_defaults=True)
+        inline = self.inline.model_dump(mode="json", exclude_defaults=True)
+        if self.inline.times:
+            # Whole: a person may have to change the zone.
+            inline["times"] = self.inline.model_dump(mode="json")["times"]
+        source["inline"] = inline
         contract: dict[str, Any] = {"id": self.id, "event_time": self.event_time}
         if self.roles.entity is not None:
             contract["entity"] = self.roles.entity

@@ -25,6 +25,7 @@ ENTITY_WORDS = frozenset(
 EVENT_WORDS = words_of(
     "event_timestamp_datetime_occurred_time_order_transaction_date_created_start"
 )
+REMARK_WORDS = frozenset(words_of("comment_comments_note_notes_remark_remarks_description"))
 MAX_CLOSED, MIN_COUNT, MAX_CLOSED_TEXT = 12, 5, 100
 HIGH_SHARE = 0.5
 # Mean numbers of characters.
@@ -144,6 +145,9 @@ def _number(source: str, counts: Tally, why: str) -> Guess:
 def _text(source: str, counts: Tally, why: str) -> Guess:
     name, present, words = counts.column.name, counts.num_present, set(words_of(counts.column.name))
     length = counts.num_characters / present
+    if words & REMARK_WORDS:
+        reason = "remarks: free text may name people, and says later what was not known before"
+        return Guess(source, name, "ignored", None, (reason,))
     at_least = MAX_VALUES if counts.num_distinct is None else counts.num_distinct
     if at_least <= max(HIGH_SHARE * present, 20) and (at_least < MAX_VALUES or length < FREE_TEXT):
         return _category(source, counts, why)

@@ -22,6 +22,7 @@ from app.sections import InlineConfig
 # Ids that are made here are thrown away: they need no secret.
 KEY = SecretBytes(b"a key for trials only, no secret")
 MAX_COMPARED = 20_000_000
+EXAMPLE_ROWS = 500
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,31 @@ def try_out(config: Config, survey: Survey, at: datetime) -> Trial:
     if survey.num_broken:
         reasons["row has too few or too many cells"] = survey.num_broken
     return Trial(num_in, num_accepted - num_repeated, num_repeated, tuple(reasons.most_common()))
+
+
+def example_row(config: Config, survey: Survey, at: datetime) -> dict[str, object]:
+    """Give a row of the file as a client would send it, without what a client need not send.
+
+    Personal values and suspects stay out. Empty when no row of the sample is acceptable.
+    """
+    inline = Inline(config.contract, config.source.inline or InlineConfig(), KEY, at)
+    sample = survey.sample.slice(0, EXAMPLE_ROWS)
+    positions = np.arange(sample.num_rows, dtype=np.int64)
+    rows = inline.rows(Rows(sample, positions, [], ""), str(survey.path))
+    accepted = validate(rows.table, config.contract).accepted.slice(0, 1).to_pylist()
+    if not accepted:
+        return {}
+    return {
+        column.name: _json_value(accepted[0][column.name])
+        for column in config.contract.columns
+        if not column.generated and (column.feature or not column.nullable)
+    }
+
+
+def _json_value(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _hashes(ids: pa.ChunkedArray) -> np.ndarray:
