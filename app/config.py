@@ -53,6 +53,12 @@ class Config(Frozen):
             raise ValueError("clock: a driven clock is refused in production; set clock to wall")
         return self
 
+    @model_validator(mode="after")
+    def _entity_divides(self) -> Self:
+        if self.training.split.by == "entity" and self.contract.entity is None:
+            raise ValueError("training.split.by: entity needs contract.entity; name it or take id")
+        return self
+
     @property
     def tables_path(self) -> Path:
         """Root of the Delta tables."""

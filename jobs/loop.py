@@ -10,12 +10,14 @@ import shutil
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from typing import Annotated
 
 import orjson
 import pyarrow as pa
 import requests
 import typer
+from pydantic import SecretStr
 from rich.console import Console
 
 from app.config import Config, load_config, show_config
@@ -27,12 +29,14 @@ from app.data.preprocess import IngestResult
 from app.data.sources import read_source
 from app.ledger.clock import drive_clock
 from app.ledger.database import Ledger, open_ledger
+from app.security.access import Keyring
 from app.session import Cluster, session
 from jobs import deploy, ingest, operate
 from jobs.options import ConfigFile, Overrides
-from jobs.outcome import report, stay, user_errors
+from jobs.outcome import curl_command, report, stay, user_errors
 
 READY_SECONDS = 3600.0
+REPLAY_KEY = "replay"
 KEPT = ("artifacts", "comparators", "keys")
 
 
@@ -87,7 +91,8 @@ def replay(config: Config, cluster: Cluster, console: Console) -> dict[str, obje
     url = deploy.run(config)
     operate.run(config, cluster)
     rows, labels = read_source(config)
-    endpoint = Endpoint(url, config.name)
+    key = replay_key(config)
+    endpoint = Endpoint(url, config.name, key)
     traffic = Traffic.of(rows, labels, config)
     with Narrator(config, console) as narrator:
         _await_champion(config, ledger, url, narrator)
@@ -98,13 +103,22 @@ def replay(config: Config, cluster: Cluster, console: Console) -> dict[str, obje
     console.print(f"page: {outcome.page}", soft_wrap=True)
     for failure in tally.failures[:5]:
         console.print(f"failed request: {failure}", style="red")
-    return outcome.record | {"curl": curl_line(endpoint, rows)}
+    return outcome.record | {"curl": curl_line(endpoint, rows, key)}
 
 
-def curl_line(endpoint: Endpoint, rows: pa.Table) -> str:
+def replay_key(config: Config) -> SecretStr | None:
+    """Make the key that this replay sends; that of an earlier one opens nothing from now on."""
+    if config.serving.authentication == "none":
+        return None
+    keyring, now = Keyring(config.workspace), datetime.now(UTC)
+    keyring.revoke(REPLAY_KEY, now)
+    return keyring.create(REPLAY_KEY, ("predict", "label"), now)
+
+
+def curl_line(endpoint: Endpoint, rows: pa.Table, key: SecretStr | None) -> str:
     """Write a command that asks the endpoint about the last recorded row."""
     body = orjson.dumps({"rows": json_rows(rows.slice(len(rows) - 1, 1))}).decode()
-    return f"curl -s {endpoint.url}/predict -H 'Content-Type: application/json' -d '{body}'"
+    return curl_command(f"{endpoint.url}/predict", body, key.get_secret_value() if key else "")
 
 
 def _tell_history(history: IngestResult, console: Console) -> None:

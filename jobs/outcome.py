@@ -1,6 +1,7 @@
 """How a job ends: one JSON line for programs, or one clear line for the person who can mend it."""
 
 import contextlib
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,20 @@ def user_errors() -> Iterator[None]:
     except (ValueError, FileNotFoundError) as error:
         typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
         raise typer.Exit(2) from error
+
+
+def curl_command(url: str, body: str, key: str = "") -> str:
+    r"""Write the shell command that posts a JSON body; the key may be a shell variable.
+
+    >>> print(curl_command("http://127.0.0.1:8000/v1/m/labels", '{"labels": []}', "$KEY"))
+    curl -s http://127.0.0.1:8000/v1/m/labels -H "Authorization: Bearer $KEY" \
+      -H 'Content-Type: application/json' -d '{"labels": []}'
+    """
+    words = ["curl", "-s", shlex.quote(url)]
+    if key:
+        words += ["-H", f'"Authorization: Bearer {key}"']
+    body_words = ["-H", "'Content-Type: application/json'", "-d", shlex.quote(body)]
+    return " ".join(words) + " \\\n  " + " ".join(body_words)
 
 
 def stay(what: str) -> None:

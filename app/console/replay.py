@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import requests
 from numpy.typing import NDArray
+from pydantic import SecretStr
 
 from app.config import Config
 from app.console.status import Status, read_status
@@ -93,8 +94,11 @@ class Tally:
 class Endpoint:
     """A client of the model's HTTP endpoint that counts every request and every failure."""
 
-    def __init__(self, url: str, model: str) -> None:
+    def __init__(self, url: str, model: str, key: SecretStr | None = None) -> None:
         self.url = f"{url}/v1/{model}"
+        self._headers = {"Content-Type": "application/json"}
+        if key is not None:
+            self._headers["Authorization"] = f"Bearer {key.get_secret_value()}"
         self.tally = Tally()
         self._lock = threading.Lock()
         self._local = threading.local()
@@ -130,7 +134,7 @@ class Endpoint:
             answer = session.post(
                 f"{self.url}/{verb}",
                 data=orjson.dumps(body),
-                headers={"Content-Type": "application/json"},
+                headers=self._headers,
                 timeout=TIMEOUT_SECONDS,
             )
             if answer.status_code != 200 and not _is_verdict(answer):

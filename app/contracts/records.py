@@ -88,6 +88,14 @@ class Evaluation(Frozen):
     calibration_error: float = Field(description="Expected calibration error, 10 equal-mass bins.")
 
 
+class HeldOutShare(Frozen):
+    """Rows kept for the gate where days mean nothing: a share of the keys, chosen by a hash."""
+
+    by: Literal["id", "entity"]
+    seed: int
+    share: float = Field(gt=0, lt=1)
+
+
 class ModelVersion(Frozen):
     """One immutable model: what it is and what it was made from."""
 
@@ -103,6 +111,9 @@ class ModelVersion(Frozen):
     )
     held_out_days: tuple[str, ...] = Field(
         description="UTC dates of prediction time that shaped nothing: kept for the gate."
+    )
+    held_out_share: HeldOutShare | None = Field(
+        None, description="In place of days: the share of keys whose rows shaped nothing."
     )
     config_digest: str
     code_version: str

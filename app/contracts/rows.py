@@ -44,6 +44,10 @@ class Column(Frozen):
     )
     privacy: Privacy = "public"
     feature: bool = Field(True, description="False keeps the column out of the encoder.")
+    generated: bool = Field(
+        False,
+        description="Made on arrival where a file or a request has none: an id, or the time.",
+    )
 
     @model_validator(mode="after")
     def _limits_fit_the_kind(self) -> Self:
@@ -98,6 +102,12 @@ class Contract(Frozen):
             self._require("slices", name, "category")
         if self.label in names:
             raise ValueError(f"contract.label: {self.label} must not be among the columns")
+        for name in self.generated:
+            if name not in (self.id, self.event_time) or self.by_name[name].feature:
+                raise ValueError(
+                    f"contract.columns.{name}: only the id and the event time can be generated, "
+                    "and neither is then a feature; set feature: false"
+                )
         return self
 
     def _require(self, role: str, name: str, kind: Kind) -> None:
@@ -130,6 +140,11 @@ class Contract(Frozen):
     def personal(self) -> tuple[str, ...]:
         """Columns whose values are replaced by keyed pseudonyms at first touch."""
         return tuple(c.name for c in self.columns if c.privacy == "personal")
+
+    @property
+    def generated(self) -> tuple[str, ...]:
+        """Columns that are made on arrival where a row comes without them."""
+        return tuple(c.name for c in self.columns if c.generated)
 
     @property
     def lead(self) -> timedelta:

@@ -7,7 +7,7 @@ cells are read as text: what they mean is for validation to say, not for a reade
 import csv
 import glob
 import hashlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -37,6 +37,7 @@ class Piece:
     digest: str
     row_group: int = 0
     first_position: int = 0
+    delimiter: str = ","
 
 
 class Rows(NamedTuple):
@@ -74,10 +75,25 @@ def find_files(given: str, kind: FileKind) -> list[Path]:
     return found
 
 
+Naming = Callable[[Sequence[str]], list[str]]
+Shaping = Callable[[Rows, str], Rows]
+
+
+def as_they_are(names: Sequence[str]) -> list[str]:
+    """Take the columns of a file by the names that it gives them."""
+    return list(names)
+
+
 def open_pieces(
-    path: Path, kind: FileKind, wanted: Collection[str], optional: Collection[str] = ()
+    path: Path,
+    kind: FileKind,
+    wanted: Collection[str],
+    optional: Collection[str] = (),
+    *,
+    naming: Naming = as_they_are,
+    delimiter: str = ",",
 ) -> list[Piece]:
-    """Check a file as a whole and divide it.
+    """Check a file as a whole and divide it; `naming` translates its columns' names first.
 
     Raises SourceError for a file that is empty or cut off, or whose columns are others.
     """
@@ -85,15 +101,15 @@ def open_pieces(
         raise SourceError(f"{path}: the file is empty; deliver it again")
     digest = digest_file(path)
     if kind == "csv":
-        check_names(_header(path), wanted, optional, str(path))
-        return [Piece(str(path), kind, digest)]
+        check_names(naming(read_header(path, delimiter)), wanted, optional, str(path))
+        return [Piece(str(path), kind, digest, delimiter=delimiter)]
     try:
         footer = pq.read_metadata(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise SourceError(
             f"{path}: no whole parquet file, deliver it again ({_first_line(error)})"
         ) from error
-    check_names(footer.schema.to_arrow_schema().names, wanted, optional, str(path))
+    check_names(naming(footer.schema.to_arrow_schema().names), wanted, optional, str(path))
     sizes = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
     return [
@@ -116,13 +132,15 @@ def read_piece(piece: Piece) -> Rows:
     return Rows(table, positions, [], piece.digest)
 
 
-def read_or_fail(piece: Piece, names: Collection[str]) -> pa.Table:
+def read_or_fail(piece: Piece, names: Collection[str], shaping: Shaping | None = None) -> pa.Table:
     """Read one piece with places; when it cannot be read, its error is the only row, at NOWHERE.
 
-    So an error keeps its words on the way through a cluster, which would wrap it in others.
+    `shaping` turns the rows of a file into rows of the contract, given the file's path. So an error
+    keeps its words on the way through a cluster, which would wrap it in others.
     """
     try:
-        return read_piece(piece).with_places()
+        rows = read_piece(piece)
+        return (shaping(rows, piece.path) if shaping else rows).with_places()
     except SourceError as error:
         nothing = pa.table({name: pa.nulls(0) for name in names})
         failed = Rows(nothing, np.empty(0, np.int64), [(NOWHERE, str(error))], piece.digest)
@@ -156,10 +174,11 @@ def check_names(
         raise SourceError(f"{place}: {'; '.join(parts)}; {advice}, or change contract.columns")
 
 
-def _header(path: Path) -> list[str]:
+def read_header(path: Path, delimiter: str = ",") -> list[str]:
+    """Read the names of a CSV file's columns. Raises SourceError when it is not in UTF-8."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
-            return next(csv.reader(lines), [])
+            return next(csv.reader(lines, delimiter=delimiter), [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"{path}: no CSV in UTF-8 ({error})") from error
 
@@ -174,12 +193,14 @@ def _read_csv(piece: Piece) -> Rows:
         broken.append((row.number - 2, problem))
         return "skip"
 
-    names = _header(path)
+    names = read_header(path, piece.delimiter)
     table = pacsv.read_csv(
         path,
         # Only one thread numbers the lines.
         read_options=pacsv.ReadOptions(use_threads=False),
-        parse_options=pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
+        parse_options=pacsv.ParseOptions(
+            delimiter=piece.delimiter, newlines_in_values=True, invalid_row_handler=note
+        ),
         convert_options=pacsv.ConvertOptions(
             column_types={name: pa.string() for name in names},
             null_values=[""],

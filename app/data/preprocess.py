@@ -64,7 +64,7 @@ def ingest(
     source that cannot be read: then nothing was brought in.
     """
     at = at or datetime.now(UTC)
-    source = open_source(config)
+    source = open_source(config, at)
     pseudonymiser = Pseudonymiser(pseudonym_key(config))
     rows = Window(mark_of(until), _left_off(tables, "events", source.deliveries))
     # An outcome known at `until` is known by then.

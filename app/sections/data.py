@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from app.contracts.rows import Frozen
+from app.sections.inline import InlineConfig
 
 
 class SourceConfig(Frozen):
@@ -19,6 +20,10 @@ class SourceConfig(Frozen):
     )
     labels: str | None = Field(
         None, description="Files of outcomes: row id, label, void, known_at."
+    )
+    delimiter: str = Field(",", min_length=1, max_length=1, description="csv: between cells.")
+    inline: InlineConfig | None = Field(
+        None, description="For tables with outcomes in the rows, without ids or without times."
     )
     reporting_hour: int = Field(
         6,
@@ -34,6 +39,8 @@ class SourceConfig(Frozen):
             raise ValueError(
                 f"source.events is needed when source.kind is {self.kind}; name a file"
             )
+        if self.labels and self.inline is not None and self.inline.label_column is not None:
+            raise ValueError("source.labels and source.inline.label_column: outcomes have one home")
         return self
 
 
@@ -48,8 +55,16 @@ class FeaturesConfig(Frozen):
 
 
 class SplitConfig(Frozen):
-    """Which days of a window train, stop, calibrate and gate; the rows of a day stand together."""
+    """Which rows of a window train, stop, calibrate and gate; those of a day stand together.
 
+    Where rows have no time that means anything, a hash of the id or of the entity divides them.
+    """
+
+    by: Literal["day", "id", "entity"] = "day"
+    gate_share: float = Field(
+        0.2, gt=0, le=0.5, description="By id or entity: held out for the gate."
+    )
+    stop_share: float = Field(0.15, gt=0, le=0.4, description="By id or entity: stops training.")
     gate_window_days: int = Field(
         40, ge=4, description="Gate days are drawn from the last so many days."
     )

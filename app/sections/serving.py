@@ -3,6 +3,8 @@
 Knows names, bounds and units; knows nothing of files, or of the parts that read them.
 """
 
+from typing import Literal
+
 from pydantic import Field
 
 from app.contracts.rows import Frozen
@@ -11,6 +13,9 @@ from app.contracts.rows import Frozen
 class ServingConfig(Frozen):
     """The HTTP endpoint."""
 
+    authentication: Literal["keys", "none"] = Field(
+        "keys", description="keys: nothing but health is answered without a key of jobs.keys."
+    )
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     num_replicas: int = Field(1, ge=1)

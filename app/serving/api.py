@@ -18,8 +18,21 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from app.security.access import Keyring
+from app.serving.documentation import (
+    CLOSED,
+    JSON,
+    READING,
+    SECURITY,
+    SUMMARIES,
+    WRITING,
+    Answers,
+    answers,
+    describe_keys,
+    with_body,
+)
+from app.serving.doors import Doors, demand
 from app.serving.messages import (
-    ErrorResponse,
     Health,
     LabelsRequest,
     LabelsResponse,
@@ -35,33 +48,16 @@ from app.serving.messages import (
 from app.serving.replica import Replica, ReplicaUnwell
 
 logger = logging.getLogger(__name__)
-JSON = "application/json"
 RETRY_AFTER_SECONDS = 1
 Message = TypeVar("Message", bound=BaseModel)
 Handler = Callable[[Request], Awaitable[Response]]
-Answers = dict[int | str, dict[str, Any]]
-
-MEANINGS = {
-    400: "The body is no JSON, or not the object that is described here.",
-    404: "No such model, or no such path.",
-    405: "The path does not take this method.",
-    413: "The body or the number of rows is too large.",
-    415: "The body is not application/json.",
-    422: "No row is acceptable; `rejected` says why, row by row.",
-    500: "A fault of the server; nothing was logged as answered.",
-    503: "Not ready, or too busy; try again after the seconds in Retry-After.",
-}
-SUMMARIES = {
-    "metadata": "What is served, and with what?",
-    "predict": "Score rows.",
-    "labels": "Report outcomes.",
-}
-READING = (404, 405, 500, 503)
-WRITING = (400, 404, 405, 413, 415, 422, 500, 503)
 
 
 def build_api(replica: Replica) -> FastAPI:
-    """Build the ASGI application of one replica."""
+    """Build the ASGI application of one replica: behind doors, unless its configuration has none.
+
+    Keys expire on the machine's clock, also where a model's own clock is driven.
+    """
     config = replica.predictor.config
     api = FastAPI(
         title=f"Mainspring: {config.name}",
@@ -71,6 +67,9 @@ def build_api(replica: Replica) -> FastAPI:
     api.add_exception_handler(HTTPException, _answer_http_error)
     _add_state_routes(api, replica)
     _add_model_routes(api, replica)
+    if config.serving.authentication == "keys":
+        keyring = Keyring(config.workspace)
+        api.add_middleware(Doors, keyring=keyring, now=replica.now, answer=_answer_refusal)
     return api
 
 
@@ -141,9 +140,7 @@ def _guarded(handler: Handler) -> Handler:
         try:
             return await handler(request)
         except Refused as refusal:
-            if refusal.__cause__ is not None:
-                logger.warning("refused: %s", refusal, exc_info=refusal.__cause__)
-            return _error(refusal)
+            return _answer_refusal(refusal)
         except ClientDisconnect:
             # Nobody is there to read it.
             return Response(status_code=400)
@@ -154,6 +151,13 @@ def _guarded(handler: Handler) -> Handler:
             )
 
     return guarded
+
+
+def _answer_refusal(refusal: Refused) -> Response:
+    """Write a refusal, and into the log what caused it."""
+    if refusal.__cause__ is not None:
+        logger.warning("refused: %s", refusal, exc_info=refusal.__cause__)
+    return _error(refusal)
 
 
 def _error(refusal: Refused) -> Response:
@@ -177,20 +181,9 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
     return response
 
 
-def _answers(success: type[BaseModel], errors: tuple[int, ...]) -> Answers:
-    """Document every status."""
-    documented: Answers = {
-        status: {"model": ErrorResponse, "description": MEANINGS[status]} for status in errors
-    }
-    if 503 in documented:
-        retry = {"description": "Seconds to wait.", "schema": {"type": "integer"}}
-        documented[503]["headers"] = {"Retry-After": retry}
-    return {200: {"model": success, "description": "Success."}, **documented}
-
-
 def _add_state_routes(api: FastAPI, replica: Replica) -> None:
     @api.get(
-        "/healthz", summary="Does the process live?", responses=_answers(Health, (405, 500, 503))
+        "/healthz", summary="Does the process live?", responses=answers(Health, (405, 500, 503))
     )
     @_guarded
     async def healthz(request: Request) -> Response:
@@ -201,7 +194,7 @@ def _add_state_routes(api: FastAPI, replica: Replica) -> None:
         return _success(Health())
 
     @api.get(
-        "/readyz", summary="Does a champion answer?", responses=_answers(Readiness, (405, 500, 503))
+        "/readyz", summary="Does a champion answer?", responses=answers(Readiness, (405, 500, 503))
     )
     @_guarded
     async def readyz(request: Request) -> Response:
@@ -215,30 +208,39 @@ def _add_model_routes(api: FastAPI, replica: Replica) -> None:
 
     @_guarded
     async def metadata(request: Request) -> Response:
+        demand(request, "predict", "label", "audit")
         _refuse_other_models(request, config.name)
         return _success(replica.metadata())
 
     @_guarded
     async def predict(request: Request) -> Response:
+        demand(request, "predict")
         _refuse_other_models(request, config.name)
         return await desk.serve(request, PredictRequest, predictor.predict)
 
     @_guarded
     async def labels(request: Request) -> Response:
+        demand(request, "label")
         _refuse_other_models(request, config.name)
         return await desk.serve(request, LabelsRequest, predictor.label)
 
     named = {"name": "model", "in": "path", "required": True}
     path = {"parameters": [{**named, "schema": {"type": "string", "enum": [config.name]}}]}
-    rows = path | _with_body(request_schema(config.contract))
-    outcomes = path | _with_body(labels_schema())
-    _route(api, "GET", metadata, _answers(Metadata, READING), path)
-    _route(api, "POST", predict, _answers(PredictResponse, WRITING), rows)
-    _route(api, "POST", labels, _answers(LabelsResponse, WRITING), outcomes)
+    reading: tuple[int, ...] = READING
+    writing: tuple[int, ...] = WRITING
+    if config.serving.authentication == "keys":
+        path |= SECURITY
+        reading, writing = (*CLOSED, *reading), (*CLOSED, *writing)
+        describe_keys(api)
+    rows = path | with_body(request_schema(config.contract))
+    outcomes = path | with_body(labels_schema())
+    _route(api, "GET", metadata, answers(Metadata, reading), path)
+    _route(api, "POST", predict, answers(PredictResponse, writing), rows)
+    _route(api, "POST", labels, answers(LabelsResponse, writing), outcomes)
 
 
 def _route(
-    api: FastAPI, method: str, handler: Handler, answers: Answers, extra: dict[str, Any]
+    api: FastAPI, method: str, handler: Handler, responses: Answers, extra: dict[str, Any]
 ) -> None:
     """Add a handler under its own name, with all that OpenAPI should say about it."""
     name = handler.__name__
@@ -247,14 +249,9 @@ def _route(
         handler,
         methods=[method],
         summary=SUMMARIES[name],
-        responses=answers,
+        responses=responses,
         openapi_extra=extra,
     )
-
-
-def _with_body(schema: dict[str, Any]) -> dict[str, Any]:
-    """Describe a body that the handler reads by itself."""
-    return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}
 
 
 def _refuse_other_models(request: Request, model: str) -> None:

@@ -5,6 +5,7 @@ the artifacts; what a piece of a file becomes is for scoring to say.
 """
 
 import logging
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ import torch
 
 from app.config import Config
 from app.data.files import Piece
+from app.data.inline import Inline
 from app.ledger.database import open_ledger
 from app.model.bundle import ModelBundle
 from app.registry.artifacts import Artifacts
@@ -39,7 +41,9 @@ class NoChampion(ValueError):
 class Scorer:
     """Scores pieces in one worker process; the version is loaded and verified once."""
 
-    def __init__(self, config: Config, version: str, into: Path, pieces: list[Piece]) -> None:
+    def __init__(
+        self, config: Config, version: str, into: Path, pieces: list[Piece], inline: Inline | None
+    ) -> None:
         """Load the version."""
         torch.set_num_threads(1)
         folder = Artifacts(config.artifacts_path).path(version)
@@ -48,6 +52,7 @@ class Scorer:
             ModelBundle.load(folder, version),
             Pseudonymiser(pseudonym_key(config)),
             version,
+            inline,
         )
         self._into = into
         self._pieces = pieces
@@ -70,11 +75,12 @@ def score(
     VersionUnknown when there is nothing to score with.
     """
     version = _choose(config, version)
-    pieces = find_pieces(rows, config.contract)
+    inline = Inline.of(config, datetime.now(UTC))
+    pieces = find_pieces(rows, config.contract, inline, config.source.delimiter)
     outputs = [output_of(piece, version, into) for piece in pieces]
     pending = [piece for piece, path in zip(pieces, outputs, strict=True) if not path.exists()]
     if pending:
-        _run(Scorer, (config, version, into, pending), min(num_scorers, len(pending)))
+        _run(Scorer, (config, version, into, pending, inline), min(num_scorers, len(pending)))
     num_scored, num_rejected = count_scores(outputs)
     return ScoreResult(
         model=config.name,
@@ -102,7 +108,9 @@ def _choose(config: Config, version: str | None) -> str:
 
 
 def _run(
-    scorer: type[Scorer], arguments: tuple[Config, str, Path, list[Piece]], num_scorers: int
+    scorer: type[Scorer],
+    arguments: tuple[Config, str, Path, list[Piece], Inline | None],
+    num_scorers: int,
 ) -> None:
     """Give every place of the list of pieces to a pool of scorers."""
     ray.data.DataContext.get_current().enable_progress_bars = False

@@ -209,7 +209,7 @@ def row_schema(contract: Contract) -> dict[str, Any]:
     return {
         "type": "object",
         "additionalProperties": False,
-        "required": [column.name for column in contract.columns if not column.nullable],
+        "required": [c.name for c in contract.columns if not c.nullable and not c.generated],
         "properties": properties,
     }
 
@@ -247,5 +247,7 @@ def _column_schema(column: Column) -> dict[str, Any]:
         kind["enum"] = [*column.categories, *([None] if column.nullable else [])]
     if column.nullable:
         kind["type"] = [kind["type"], "null"]
-    text = " ".join(filter(None, [column.description, f"[{column.unit}]" if column.unit else ""]))
+    made = "made on arrival where it is absent" if column.generated else ""
+    unit = f"[{column.unit}]" if column.unit else ""
+    text = " ".join(filter(None, [made, column.description, unit]))
     return kind | ({"description": text} if text else {})

@@ -22,6 +22,7 @@ from app.contracts.rows import TIMESTAMP
 from app.data.tables import Tables
 from app.data.validation import validate_rows
 from app.security.privacy import Pseudonymiser
+from app.serving.arrivals import arrive
 from app.serving.capture import Spool, SpoolRefused
 from app.serving.messages import (
     Label,
@@ -64,9 +65,9 @@ class Predictor:
         self._refuse_too_many("rows", len(request.rows))
         generation, champion = self._champion()
         at = self._now()
-        checked = validate_rows(
-            request.rows, self.config.contract, pseudonymiser=self.pseudonymiser
-        )
+        contract = self.config.contract
+        rows = arrive(request.rows, contract, at, _new_id, request.idempotency_keys)
+        checked = validate_rows(rows, contract, pseudonymiser=self.pseudonymiser)
         rejected = _rejected(checked.quarantined)
         kept = {"quarantine": self.tables.quarantine_rows(checked.quarantined, at, SOURCE)}
         if checked.accepted.num_rows == 0:
@@ -75,7 +76,7 @@ class Predictor:
             raise Refused(422, "rows", got, "mend the rows, see rejected").because(rejected)
         probabilities = _checked(champion.predict(checked.accepted))
         events = self.tables.event_rows(checked.accepted, at, SOURCE)
-        keys = _keys(request, checked.accepted[self.config.contract.id], checked.positions)
+        keys = _keys(request, checked.accepted[contract.id], checked.positions)
         predictions = self._predictions(events, probabilities, keys, generation, at)
         self._keep({"events": events, "predictions": predictions, **kept})
         return {
@@ -197,6 +198,10 @@ class Predictor:
                 "source": pa.repeat(SOURCE, len(labels)),
             }
         )
+
+
+def _new_id() -> str:
+    return f"r_{uuid.uuid4().hex}"
 
 
 def _keys(

@@ -5,6 +5,7 @@ are parameters.
 """
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from app.config import Config
 from app.data.tables import NAMES, Tables
@@ -36,6 +37,7 @@ class Replica:
         artifacts = Artifacts(config.artifacts_path)
         tables = Tables(config.tables_path, config.contract)
         self._config = config
+        self._wall = wall
         self._spool = Spool(config.spool_path, {name: tables.schema(name) for name in NAMES})
         self._shipper = Shipper(self._spool, tables, config.serving.ship_seconds)
         self._residents = Residents(
@@ -54,6 +56,10 @@ class Replica:
             pseudonymiser=Pseudonymiser(pseudonym_key(config)),
             clock=LedgerClock(self._ledger, config, wall),
         )
+
+    def now(self) -> datetime:
+        """Tell the machine's time, whatever clock the model goes by."""
+        return datetime.fromtimestamp(self._wall(), UTC)
 
     def start(self) -> None:
         """Follow the roles and ship in the background."""

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from app.contracts.rows import Contract, Frozen
-from app.data.files import FileKind, Piece, find_files, open_pieces, read_piece
+from app.data.files import FileKind, Piece, as_they_are, find_files, open_pieces, read_piece
+from app.data.inline import Inline
 from app.data.validation import DERIVED, validate
 from app.security.privacy import Pseudonymiser
 from app.serving.residents import Bundle
@@ -53,17 +54,25 @@ class Scoring(NamedTuple):
     bundle: Bundle
     pseudonymiser: Pseudonymiser
     version: str
+    inline: Inline | None = None
 
 
-def find_pieces(rows: str, contract: Contract) -> list[Piece]:
+def find_pieces(
+    rows: str, contract: Contract, inline: Inline | None = None, delimiter: str = ","
+) -> list[Piece]:
     """Find the pieces of a file, a folder of Parquet or a glob; CSV by its ending.
 
-    Raises SourceError for what cannot be read, before anything is scored.
+    With `inline` they look like the source's own files. Raises SourceError for what cannot be read,
+    before anything is scored.
     """
     kind: FileKind = "csv" if rows.endswith(".csv") else "parquet"
     pieces: dict[tuple[str, int], Piece] = {}
+    wanted, optional = contract.schema.names, list[str](DERIVED)
+    naming = inline.names if inline else as_they_are
+    if inline is not None:
+        wanted, optional = inline.wanted, [*inline.optional, *DERIVED]
     for path in find_files(rows, kind):
-        for piece in open_pieces(path, kind, contract.schema.names, DERIVED):
+        for piece in open_pieces(path, kind, wanted, optional, naming=naming, delimiter=delimiter):
             # The same bytes under two names are scored once.
             pieces.setdefault((piece.digest, piece.row_group), piece)
     return list(pieces.values())
@@ -77,6 +86,8 @@ def output_of(piece: Piece, version: str, into: Path) -> Path:
 def score_piece(piece: Piece, scoring: Scoring) -> pa.Table:
     """Score the rows of a piece; returns SCORES in the order of the file."""
     rows = read_piece(piece)
+    if scoring.inline is not None:
+        rows = scoring.inline.rows(rows, piece.path)
     checked = validate(rows.table, scoring.contract, pseudonymiser=scoring.pseudonymiser)
     scored = pa.table(
         {

@@ -20,11 +20,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from app.config import Config
-from app.contracts.records import DatasetVersion, Evaluation, ModelVersion
+from app.contracts.records import DatasetVersion, Evaluation, HeldOutShare, ModelVersion
 from app.contracts.rows import Contract
 from app.data.features import Encoder, InputShape, Statistics
 from app.data.profile import Profile
-from app.data.splits import GATE, STOP, TRAIN, Split, split_days
+from app.data.splits import (
+    GATE,
+    STOP,
+    TRAIN,
+    Split,
+    split_days,
+    split_keys,
+    split_shares,
+)
 from app.model.bundle import ModelBundle
 from app.model.calibration import Calibrator
 from app.model.evaluation import evaluate
@@ -102,6 +110,7 @@ class Fitted:
             dataset=dataset,
             trained_until=dataset.end,
             held_out_days=self.window.held_out_days,
+            held_out_share=held_out_share(config),
             config_digest=config.digest_of(*SECTIONS),
             code_version=code_version(),
             seed=config.training.seed,
@@ -114,8 +123,7 @@ def open_window(config: Config, table: pa.Table, end: datetime) -> Window:
 
     Raises ValueError when no row with a known outcome is left to train or to stop.
     """
-    split = split_days(table["prediction_time"], end, config.training.split, config.training.seed)
-    window = Window(table, split)
+    window = Window(table, _divide(config, table, end))
     for name, rows in (
         ("train on", window.labelled_train),
         ("stop training", window.labelled_stop),
@@ -126,6 +134,22 @@ def open_window(config: Config, table: pa.Table, end: datetime) -> Window:
                 f"to {name}, not both outcomes among them; widen training.window_days or wait"
             )
     return window
+
+
+def _divide(config: Config, table: pa.Table, end: datetime) -> Split:
+    split, seed = config.training.split, config.training.seed
+    if split.by == "day":
+        return split_days(table["prediction_time"], end, split, seed)
+    contract = config.contract
+    return split_shares(split_keys(table, split.by, contract.id, contract.entity), split, seed)
+
+
+def held_out_share(config: Config) -> HeldOutShare | None:
+    """Name the rows that a split by id or entity keeps for the gate; None for a split by day."""
+    split = config.training.split
+    if split.by == "day":
+        return None
+    return HeldOutShare(by=split.by, seed=config.training.seed, share=split.gate_share)
 
 
 def encode_rows(encoder: Encoder, table: pa.Table) -> Rows:
@@ -175,6 +199,7 @@ def assemble(
         "num_stop_rows": len(window.labelled_stop),
         "num_parameters": sum(p.numel() for p in final.network.parameters()),
         "held_out_days": list(window.held_out_days),
+        "held_out_share": share.model_dump() if (share := held_out_share(config)) else None,
         "best_epoch": state.best_epoch,
         "epochs": [epoch.model_dump() for epoch in state.epochs],
         "refit_epochs": [epoch.model_dump() for epoch in state.refit_epochs],

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from app.config import Config, load_config
 from app.data.tables import Tables
 from app.ledger.database import Ledger, open_ledger
 from app.registry.store import live_replicas
+from app.security.access import ROLES, Keyring
 from tests.serving_world import give_roles, make_rows, put_version
 
 pytestmark = pytest.mark.ray
@@ -28,10 +30,11 @@ class Served:
     ledger: Ledger
     url: str
     champion: str
+    key: dict[str, str]
 
     def post(self, path: str, body: Any) -> httpx.Response:
         """Send one request to the model."""
-        return httpx.post(f"{self.url}/v1/flights/{path}", json=body, timeout=30)
+        return httpx.post(f"{self.url}/v1/flights/{path}", json=body, headers=self.key, timeout=30)
 
     def version(self) -> str | None:
         """Say which version answers now."""
@@ -58,7 +61,9 @@ def served(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
     ledger = open_ledger(config.ledger_url)
     champion = put_version(config, ledger, seed=1)
     give_roles(ledger, config.name, champion)
-    world = Served(config, ledger, deploy(config), champion)
+    key = Keyring(workspace).create("test", ROLES, datetime.now(UTC))
+    headers = {"x-api-key": key.get_secret_value()}
+    world = Served(config, ledger, deploy(config), champion, headers)
     wait_until(lambda: world.version() == champion)
     yield world
     withdraw(config)
@@ -81,8 +86,9 @@ def test_rows_are_answered_and_logged(served: Served) -> None:
 def test_errors_keep_their_status_and_shape_behind_the_proxy(served: Served) -> None:
     answers = {
         400: served.post("predict", []),
-        404: httpx.get(f"{served.url}/nowhere"),
-        405: httpx.get(f"{served.url}/v1/flights/predict"),
+        401: httpx.get(f"{served.url}/nowhere"),
+        404: httpx.get(f"{served.url}/nowhere", headers=served.key),
+        405: httpx.get(f"{served.url}/v1/flights/predict", headers=served.key),
         422: served.post("predict", {"rows": [{"flight_id": 5}]}),
     }
 

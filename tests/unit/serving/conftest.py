@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
@@ -11,6 +12,7 @@ from starlette.testclient import TestClient
 from app.config import Config
 from app.data.tables import TableName, Tables
 from app.ledger.database import Ledger, open_ledger
+from app.security.access import ROLES, Keyring
 from app.serving.api import build_api
 from app.serving.replica import Replica
 from tests.serving_world import give_roles, put_version
@@ -25,6 +27,8 @@ class World:
     replica: Replica
     tables: Tables
     client: TestClient
+    """It sends a key that has every role."""
+    keyring: Keyring
     champion: str = ""
 
     def promote(self, seed: int) -> str:
@@ -61,7 +65,10 @@ def empty_world(flights: Config) -> Iterator[World]:
     replica.start()
     tables = Tables(config.tables_path, config.contract)
     with TestClient(build_api(replica), raise_server_exceptions=False) as client:
-        yield World(config, ledger, replica, tables, client)
+        keyring = Keyring(config.workspace)
+        key = keyring.create("everything", ROLES, datetime.now(UTC))
+        client.headers["Authorization"] = f"Bearer {key.get_secret_value()}"
+        yield World(config, ledger, replica, tables, client, keyring)
     replica.stop()
     ledger.close()
 

@@ -1,0 +1,68 @@
+"""Say in OpenAPI what each path answers, with which status, and how a key is sent.
+
+Knows words and schemas; knows nothing of requests.
+"""
+
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from app.serving.messages import ErrorResponse
+
+JSON = "application/json"
+Answers = dict[int | str, dict[str, Any]]
+
+MEANINGS = {
+    400: "The body is no JSON, or not the object that is described here.",
+    401: "No key, or one that opens nothing; WWW-Authenticate names the scheme.",
+    403: "The key has not the role that this needs.",
+    404: "No such model, or no such path.",
+    405: "The path does not take this method.",
+    413: "The body or the number of rows is too large.",
+    415: "The body is not application/json.",
+    422: "No row is acceptable; `rejected` says why, row by row.",
+    500: "A fault of the server; nothing was logged as answered.",
+    503: "Not ready, or too busy; try again after the seconds in Retry-After.",
+}
+SUMMARIES = {
+    "metadata": "What is served, and with what?",
+    "predict": "Score rows.",
+    "labels": "Report outcomes.",
+}
+READING = (404, 405, 500, 503)
+WRITING = (400, 404, 405, 413, 415, 422, 500, 503)
+CLOSED = (401, 403)
+SECURITY: dict[str, Any] = {"security": [{"bearer": []}, {"key": []}]}
+SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "msk_…"},
+    "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+}
+
+
+def answers(success: type[BaseModel], errors: tuple[int, ...]) -> Answers:
+    """Document every status."""
+    documented: Answers = {
+        status: {"model": ErrorResponse, "description": MEANINGS[status]} for status in errors
+    }
+    if 503 in documented:
+        retry = {"description": "Seconds to wait.", "schema": {"type": "integer"}}
+        documented[503]["headers"] = {"Retry-After": retry}
+    return {200: {"model": success, "description": "Success."}, **documented}
+
+
+def describe_keys(api: FastAPI) -> None:
+    """Say in OpenAPI how a key is sent."""
+    describe = api.openapi
+
+    def described() -> dict[str, Any]:
+        schema = describe()
+        schema.setdefault("components", {})["securitySchemes"] = SCHEMES
+        return schema
+
+    api.openapi = described  # type: ignore[method-assign]  # FastAPI's own way to add to it.
+
+
+def with_body(schema: dict[str, Any]) -> dict[str, Any]:
+    """Describe a body that the handler reads by itself."""
+    return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}
