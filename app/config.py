@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from app.contracts.rows import Contract, Frozen
 from app.sections import (
     ClusterConfig,
+    EncryptionConfig,
     FeaturesConfig,
     LoopConfig,
     MonitoringConfig,
@@ -46,6 +47,7 @@ class Config(Frozen):
     loop: LoopConfig = LoopConfig()
     replay: ReplayConfig = ReplayConfig()
     cluster: ClusterConfig = ClusterConfig()
+    encryption: EncryptionConfig = EncryptionConfig()
 
     @model_validator(mode="after")
     def _production_has_no_driven_clock(self) -> Self:

@@ -17,6 +17,7 @@ from app.contracts.records import DatasetVersion
 from app.contracts.rows import TIMESTAMP, Contract
 from app.data.labels import known_labels
 from app.data.tables import Tables
+from app.security.secrets import SecretError
 
 DIGEST_KEY = b"mainspring snapshot rows, version 1"
 HASH_BYTES = 16
@@ -65,6 +66,8 @@ def load_snapshot(tables: Tables, contract: Contract, dataset: DatasetVersion) -
     window = dataset.start, dataset.end
     try:
         rows = _rows(tables, contract, window, dataset.known_at, versions)
+    except SecretError:  # The rows may well be there: the key is not.
+        raise
     except (OSError, ValueError) as error:
         raise SnapshotAltered(
             f"{tables.root}: files of the snapshot are gone or damaged ({error}); "
