@@ -23,6 +23,7 @@ from app.sections import (
     ReplayConfig,
     ServingConfig,
     SourceConfig,
+    TablesConfig,
     TrainingConfig,
 )
 
@@ -47,6 +48,7 @@ class Config(Frozen):
     loop: LoopConfig = LoopConfig()
     replay: ReplayConfig = ReplayConfig()
     cluster: ClusterConfig = ClusterConfig()
+    tables: TablesConfig = TablesConfig()
     encryption: EncryptionConfig = EncryptionConfig()
 
     @model_validator(mode="after")

@@ -1,11 +1,12 @@
 """Commit data files to a Delta table.
 
 Knows the Delta library; knows nothing of rows or of what is in a file. A commit is made on the
-version that was looked at, or not at all, so that the version it became is known.
+version that was looked at or not at all, so that the version it became is known.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction
@@ -13,6 +14,22 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction
 
 from app.data.datafiles import DataFile
+
+
+class LiveFile(NamedTuple):
+    """A file of a version."""
+
+    path: str
+    size: int
+    num_rows: int
+
+
+def live_files(table: DeltaTable) -> list[LiveFile]:
+    """List the files of the version that a table is at, oldest first."""
+    adds = pa.table(table.get_add_actions(flatten=True))
+    adds = adds.sort_by([("modification_time", "ascending"), ("path", "ascending")])
+    columns = (adds[name].to_pylist() for name in ("path", "size_bytes", "num_records"))
+    return [LiveFile(*values) for values in zip(*columns, strict=True)]
 
 
 def open_table(folder: Path, version: int | None = None) -> DeltaTable | None:
@@ -48,12 +65,12 @@ def commit(
     added: Sequence[DataFile],
     transactions: Sequence[tuple[str, int]] = (),
     *,
-    instead_of: Sequence[DataFile] = (),
-) -> int:
+    instead_of: Sequence[LiveFile] = (),
+) -> int | None:
     """Commit files as the version after the one that `table` is at, and return that.
 
-    Files with rows are new rows, unless they stand `instead_of` others with the same rows. Raises
-    CommitFailedError when somebody committed since: open the table again and decide anew.
+    Files with rows are new rows, unless they stand `instead_of` others with the same rows. Returns
+    None when somebody committed since: open the table again and decide anew.
     """
     is_new = not instead_of
     actions: list[AddAction | RemoveAction] = [
@@ -66,7 +83,12 @@ def commit(
         app_transactions=[Transaction(*transaction) for transaction in transactions],
     )
     version: int = table.version()
-    table.create_write_transaction(actions, "append", table.schema(), commit_properties=properties)
+    try:
+        table.create_write_transaction(
+            actions, "append", table.schema(), commit_properties=properties
+        )
+    except CommitFailedError:
+        return None
     return version + 1
 
 

@@ -87,6 +87,11 @@ class DataFiles:
             stats=json.dumps(_stats(num_rows, bounds, self._arrival), separators=(",", ":")),
         )
 
+    def discard(self, written: Iterable[DataFile]) -> None:
+        """Delete files that nothing names."""
+        for file in written:
+            (self.folder / file.path).unlink()
+
     def read(self, path: str) -> pa.Table:
         """Read a whole file in the table's schema.
 

@@ -20,7 +20,8 @@ from deltalake.exceptions import CommitFailedError
 from app.config import Config
 from app.contracts.rows import TIMESTAMP, Contract
 from app.data.commits import commit, is_in, open_or_create, open_table
-from app.data.datafiles import DataFiles
+from app.data.compaction import SMALL_BYTES, compact_files
+from app.data.datafiles import DataFile, DataFiles
 from app.data.delta_log import added, latest_version, path_of, sync
 from app.data.locks import committing, exclusive, shared
 from app.data.replacement import finish_replacement, is_interrupted
@@ -30,6 +31,10 @@ from app.data.schemas import TableName as TableName
 from app.data.sealing import Sealing, open_sealing
 
 COMMIT_ATTEMPTS = 20
+
+
+class VersionGone(ValueError):
+    """A version whose files retention has deleted."""
 
 
 class Tables:
@@ -109,31 +114,48 @@ class Tables:
             table = open_table(self.folder(name), version)
             if table is None:
                 return wanted.empty_table()
-            return cast_rows(self.files(name).scan(table, wanted.names, expression), wanted)
+            try:
+                rows = self.files(name).scan(table, wanted.names, expression)
+            except FileNotFoundError as error:
+                raise VersionGone(
+                    f"table {name}: files of version {table.version()} are gone; retention keeps "
+                    "those of recent versions and of snapshots of live models"
+                ) from error
+            return cast_rows(rows, wanted)
 
     def read_since(self, name: TableName, after: int) -> tuple[pa.Table, int]:
         """Return the rows appended after a version, in commit order, and the version reached.
 
-        Rewriting files (compaction) appends nothing. `after` = -1 reads from the beginning.
+        Rewriting files (compaction) appends nothing. `after` = -1 reads from the beginning. Where
+        retention deleted the files that were appended, the beginning is read from those that they
+        were merged into, in the order of arrival, and VersionGone is raised for any other start.
         """
-        schema, folder, files = self.schema(name), self.folder(name), self.files(name)
+        files = self.files(name)
         with self._using(name):
             reached = self.version(name)
-            parts = [
-                files.read(path_of(add))
-                for version in range(after + 1, reached + 1)
-                for add in added(folder, version)
-            ]
-        return (pa.concat_tables(parts) if parts else schema.empty_table()), max(after, reached)
+            appended = (added(files.folder, version) for version in range(after + 1, reached + 1))
+            paths = [path_of(add) for adds in appended for add in adds]
+            if all((files.folder / path).exists() for path in paths):
+                parts = [files.read(path) for path in paths]
+                rows = pa.concat_tables(parts) if parts else files.schema.empty_table()
+                return rows, max(after, reached)
+        if after >= 0:
+            raise VersionGone(
+                f"table {name}: files appended after version {after} are gone, merged with older "
+                "ones; read from the beginning"
+            )
+        return self.read(name, reached).sort_by(ARRIVAL[name]), reached
 
-    def compact(self, name: TableName) -> int:
-        """Merge small files; versions that are pinned stay readable, since no file is deleted."""
+    def compact(
+        self, name: TableName, small_bytes: int = SMALL_BYTES, max_small_files: int = 1
+    ) -> int:
+        """Merge small files where there are more than some, and return the version reached.
+
+        Versions that are pinned stay readable, since no file is deleted. Others append meanwhile.
+        """
         with self._using(name):
-            table = open_table(self.folder(name))
-            if table is None:
-                return -1
-            table.optimize.compact()
-            return table.version()
+            compact_files(self.files(name), small_bytes, max_small_files)
+            return self.version(name)
 
     def event_rows(self, accepted: pa.Table, at: datetime, source: str) -> pa.Table:
         """Complete accepted rows (contract columns) to rows of the events table."""
@@ -175,24 +197,24 @@ class Tables:
                 finish_replacement(folder)
 
     def _append(self, name: TableName, rows: pa.Table, given: list[tuple[str, int]]) -> int | None:
-        files, written = self.files(name), None
-        for attempt in range(COMMIT_ATTEMPTS):
-            with committing(files.folder):
+        files = self.files(name)
+        written: list[DataFile] = []
+        with committing(files.folder):
+            for _ in range(COMMIT_ATTEMPTS):
                 table = open_or_create(files.folder, files.schema, ARRIVAL[name])
                 if given and all(is_in(table, transaction) for transaction in given):
-                    break
-                if rows.num_rows and written is None:
-                    written = files.write([rows])
+                    files.discard(written)
+                    return None
+                if rows.num_rows and not written:
+                    written = [files.write([rows])]
                     sync(files.folder)
-                try:
-                    return commit(table, [written] if written else [], given)
-                except CommitFailedError:
-                    # Somebody from outside was faster: look again.
-                    if attempt == COMMIT_ATTEMPTS - 1:
-                        raise
-        if written is not None:
-            (files.folder / written.path).unlink()
-        return None
+                version = commit(table, written, given)
+                if version is not None:
+                    return version
+        files.discard(written)
+        raise CommitFailedError(
+            f"{files.folder}: {COMMIT_ATTEMPTS} times somebody else committed first; try again"
+        )
 
     def _wanted(self, name: TableName, columns: Sequence[str] | None) -> pa.Schema:
         schema = self.schema(name)

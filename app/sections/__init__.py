@@ -9,6 +9,7 @@ from app.sections.monitoring import MonitoringConfig
 from app.sections.running import ClusterConfig, ReplayConfig
 from app.sections.security import EncryptionConfig
 from app.sections.serving import ServingConfig
+from app.sections.tables import TablesConfig
 from app.sections.training import NetworkConfig, TrainingConfig
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "ServingConfig",
     "SourceConfig",
     "SplitConfig",
+    "TablesConfig",
     "TrainingConfig",
     "WatchConfig",
 ]
