@@ -7,7 +7,7 @@ import typer
 
 from app.config import Config, load_config
 from app.data.preprocess import IngestResult, ingest
-from app.data.tables import Tables
+from app.data.tables import open_tables
 from app.ledger.clock import read_clock
 from app.ledger.database import open_ledger
 from app.session import session
@@ -37,7 +37,7 @@ def run(config: Config, until: datetime | None = None) -> IngestResult:
     if until is not None and until.tzinfo is None:
         until = until.replace(tzinfo=UTC)
     clock = read_clock(open_ledger(config.ledger_url), config, datetime.now(UTC))
-    return ingest(config, Tables(config.tables_path, config.contract), until, at=clock.now)
+    return ingest(config, open_tables(config), until, at=clock.now)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from app.contracts.records import DatasetVersion
 from app.contracts.rows import TIMESTAMP, Contract
 from app.data.labels import known_labels
 from app.data.tables import Tables
+from app.security.secrets import SecretError
 
 DIGEST_KEY = b"mainspring snapshot rows, version 1"
 HASH_BYTES = 16
@@ -73,6 +74,8 @@ def load_snapshot(tables: Tables, contract: Contract, dataset: DatasetVersion) -
     window, cuts = (dataset.start, dataset.end), (dataset.known_at, dataset.received_by)
     try:
         rows = _rows(tables, contract, window, cuts, versions)
+    except SecretError:  # The rows may well be there: the key is not.
+        raise
     except (OSError, ValueError) as error:
         raise SnapshotAltered(
             f"{tables.root}: files of the snapshot are gone or damaged ({error}); "

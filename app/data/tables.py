@@ -6,59 +6,78 @@ repeats: events by the contract's id, predictions by idempotency key, labels by 
 revision.
 """
 
-import json
-import re
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError
 
+from app.config import Config
 from app.contracts.rows import TIMESTAMP, Contract
+from app.data.commits import commit, is_in, open_or_create, open_table
+from app.data.compaction import SMALL_BYTES, compact_files
+from app.data.datafiles import DataFile, DataFiles
+from app.data.delta_log import added, latest_version, path_of, sync
+from app.data.locks import committing, exclusive, shared
+from app.data.replacement import finish_replacement, is_interrupted
+from app.data.schemas import ARRIVAL, cast_rows, private_columns, table_schemas
+from app.data.schemas import NAMES as NAMES
+from app.data.schemas import TableName as TableName
+from app.data.sealing import Sealing, open_sealing
 
-TableName = Literal["events", "quarantine", "predictions", "labels"]
-NAMES: tuple[TableName, ...] = ("events", "quarantine", "predictions", "labels")
 COMMIT_ATTEMPTS = 20
-COMMIT = re.compile(r"\d{20}\.json")
-ARRIVAL: dict[TableName, str] = {
-    "events": "ingested_at",
-    "quarantine": "ingested_at",
-    "predictions": "served_at",
-    "labels": "received_at",
-}
+
+
+class VersionGone(ValueError):
+    """A version whose files retention has deleted."""
 
 
 class Tables:
     """The tables of one model. Cheap to make; safe to use from several threads and processes."""
 
-    def __init__(self, root: Path, contract: Contract) -> None:
-        """Name the folder; it is created by the first append."""
+    def __init__(self, root: Path, contract: Contract, sealing: Sealing | None = None) -> None:
+        """Name the folder; it is created by the first append.
+
+        Without a sealing new files are plain, and private columns of sealed ones cannot be read.
+        """
         self.root = root
         self.contract = contract
-        self._schemas = _schemas(contract)
+        self._schemas = table_schemas(contract)
+        self._private = private_columns(contract)
+        self.sealing = sealing or Sealing()
 
     def schema(self, name: TableName) -> pa.Schema:
         """Return the Arrow schema of a table."""
         return self._schemas[name]
 
+    def folder(self, name: TableName) -> Path:
+        """Return the folder of a table's files and log."""
+        return self.root / name
+
+    def files(self, name: TableName) -> DataFiles:
+        """Return what writes and reads a table's data files."""
+        return DataFiles(
+            self.folder(name),
+            self.schema(name),
+            ARRIVAL[name],
+            self._private[name],
+            self.sealing,
+        )
+
     def version(self, name: TableName) -> int:
         """Return the latest version of a table, -1 when it does not exist. Cheap: made to poll."""
-        log = self._path(name) / "_delta_log"
-        try:
-            names = [entry.name for entry in log.iterdir() if COMMIT.fullmatch(entry.name)]
-        except FileNotFoundError:
-            return -1
-        return max((int(name[:20]) for name in names), default=-1)
+        return latest_version(self.folder(name))
 
     def transaction(self, name: TableName, application: str) -> int | None:
         """Return an application's latest transaction number in a table, None if it has none."""
-        table = self._open(name)
-        return None if table is None else table.transaction_version(application)
+        with self._using(name):
+            table = open_table(self.folder(name))
+            return None if table is None else table.transaction_version(application)
 
     def append(
         self,
@@ -74,20 +93,9 @@ class Tables:
         """
         given = _as_list(transaction)
         rows = self._fit(name, rows)
-        commit = CommitProperties(app_transactions=[Transaction(*pair) for pair in given])
-        for attempt in range(COMMIT_ATTEMPTS):
-            table = self._open(name) or self._create(name)
-            if given and all(_is_in(table, pair) for pair in given):
-                return None
-            try:
-                write_deltalake(table, rows, mode="append", commit_properties=commit)
-            except CommitFailedError:
-                # Another writer committed one of these transactions, or wrote faster: look again.
-                if attempt == COMMIT_ATTEMPTS - 1:
-                    raise
-                continue
-            return table.version()
-        raise AssertionError("the loop returns or raises")
+        self.folder(name).mkdir(parents=True, exist_ok=True)
+        with self._using(name):
+            return self._append(name, rows, given)
 
     def read(
         self,
@@ -101,34 +109,53 @@ class Tables:
         `filters` is an Arrow compute expression or a list of (column, operator, value).
         """
         wanted = self._wanted(name, columns)
-        table = self._open(name, version)
-        if table is None:
-            return wanted.empty_table()
         expression = pq.filters_to_expression(filters) if isinstance(filters, list) else filters
-        dataset = table.to_pyarrow_dataset()
-        return _cast(dataset.to_table(columns=wanted.names, filter=expression), wanted)
+        with self._using(name):
+            table = open_table(self.folder(name), version)
+            if table is None:
+                return wanted.empty_table()
+            try:
+                rows = self.files(name).scan(table, wanted.names, expression)
+            except FileNotFoundError as error:
+                raise VersionGone(
+                    f"table {name}: files of version {table.version()} are gone; retention keeps "
+                    "those of recent versions and of snapshots of live models"
+                ) from error
+            return cast_rows(rows, wanted)
 
     def read_since(self, name: TableName, after: int) -> tuple[pa.Table, int]:
         """Return the rows appended after a version, in commit order, and the version reached.
 
-        Rewriting files (compaction) appends nothing. `after` = -1 reads from the beginning.
+        Rewriting files (compaction) appends nothing. `after` = -1 reads from the beginning. Where
+        retention deleted the files that were appended, the beginning is read from those that they
+        were merged into, in the order of arrival, and VersionGone is raised for any other start.
         """
-        schema = self.schema(name)
-        reached = self.version(name)
-        parts = [
-            _cast(pq.ParquetFile(path).read(), schema)
-            for version in range(after + 1, reached + 1)
-            for path in self._added_files(name, version)
-        ]
-        return (pa.concat_tables(parts) if parts else schema.empty_table()), max(after, reached)
+        files = self.files(name)
+        with self._using(name):
+            reached = self.version(name)
+            appended = (added(files.folder, version) for version in range(after + 1, reached + 1))
+            paths = [path_of(add) for adds in appended for add in adds]
+            if all((files.folder / path).exists() for path in paths):
+                parts = [files.read(path) for path in paths]
+                rows = pa.concat_tables(parts) if parts else files.schema.empty_table()
+                return rows, max(after, reached)
+        if after >= 0:
+            raise VersionGone(
+                f"table {name}: files appended after version {after} are gone, merged with older "
+                "ones; read from the beginning"
+            )
+        return self.read(name, reached).sort_by(ARRIVAL[name]), reached
 
-    def compact(self, name: TableName) -> int:
-        """Merge small files; versions that are pinned stay readable, since no file is deleted."""
-        table = self._open(name)
-        if table is None:
-            return -1
-        table.optimize.compact()
-        return table.version()
+    def compact(
+        self, name: TableName, small_bytes: int = SMALL_BYTES, max_small_files: int = 1
+    ) -> int:
+        """Merge small files where there are more than some, and return the version reached.
+
+        Versions that are pinned stay readable, since no file is deleted. Others append meanwhile.
+        """
+        with self._using(name):
+            compact_files(self.files(name), small_bytes, max_small_files)
+            return self.version(name)
 
     def event_rows(self, accepted: pa.Table, at: datetime, source: str) -> pa.Table:
         """Complete accepted rows (contract columns) to rows of the events table."""
@@ -151,41 +178,43 @@ class Tables:
             lead = pa.scalar(self.contract.lead, pa.duration("us"))
             times = pc.subtract(rows[self.contract.event_time], lead)
             rows = rows.append_column("prediction_time", times)
-        return _cast(rows.select(schema.names), schema)
+        return cast_rows(rows.select(schema.names), schema)
 
-    def _path(self, name: TableName) -> Path:
-        return self.root / name
+    @contextlib.contextmanager
+    def _using(self, name: TableName) -> Iterator[None]:
+        """Use a table's files together with others, none of which is being replaced."""
+        folder = self.folder(name)
+        if not folder.is_dir():
+            yield
+            return
+        while True:
+            with shared(folder):
+                if not is_interrupted(folder):
+                    yield
+                    return
+            # A replacement ended half-way: until it is whole, versions are not.
+            with exclusive(folder):
+                finish_replacement(folder)
 
-    def _open(self, name: TableName, version: int | None = None) -> DeltaTable | None:
-        try:
-            return DeltaTable(self._path(name), version=version)
-        except TableNotFoundError:
-            return None
-
-    def _create(self, name: TableName) -> DeltaTable:
-        """Create a table; when another process was faster, open its table."""
-        self._path(name).mkdir(parents=True, exist_ok=True)
-        configuration = {
-            # A value in a commit's minimum or maximum could not be erased: only times are there.
-            "delta.dataSkippingStatsColumns": ARRIVAL[name],
-            # A snapshot pins a version; the log of old versions must outlive every model.
-            "delta.logRetentionDuration": "interval 36500 days",
-        }
-        try:
-            return DeltaTable.create(
-                self._path(name), self.schema(name), mode="error", configuration=configuration
-            )
-        except (DeltaError, CommitFailedError):  # A race, if the table is there now.
-            table = self._open(name)
-            if table is None:
-                raise
-            return table
-
-    def _added_files(self, name: TableName, version: int) -> list[Path]:
-        log = self._path(name) / "_delta_log" / f"{version:020d}.json"
-        actions = [json.loads(line) for line in log.read_text().splitlines() if line]
-        added = [action["add"] for action in actions if "add" in action]
-        return [self._path(name) / item["path"] for item in added if item["dataChange"]]
+    def _append(self, name: TableName, rows: pa.Table, given: list[tuple[str, int]]) -> int | None:
+        files = self.files(name)
+        written: list[DataFile] = []
+        with committing(files.folder):
+            for _ in range(COMMIT_ATTEMPTS):
+                table = open_or_create(files.folder, files.schema, ARRIVAL[name])
+                if given and all(is_in(table, transaction) for transaction in given):
+                    files.discard(written)
+                    return None
+                if rows.num_rows and not written:
+                    written = [files.write([rows])]
+                    sync(files.folder)
+                version = commit(table, written, given)
+                if version is not None:
+                    return version
+        files.discard(written)
+        raise CommitFailedError(
+            f"{files.folder}: {COMMIT_ATTEMPTS} times somebody else committed first; try again"
+        )
 
     def _wanted(self, name: TableName, columns: Sequence[str] | None) -> pa.Schema:
         schema = self.schema(name)
@@ -200,43 +229,7 @@ class Tables:
             raise ValueError(
                 f"table {name}: columns {', '.join(difference)} are missing or unknown"
             )
-        return _cast(rows.select(schema.names), schema)
-
-
-def _schemas(contract: Contract) -> dict[str, pa.Schema]:
-    """Build the schema of every table."""
-
-    def fields(*given: tuple[str, pa.DataType], nullable: bool = False) -> list[pa.Field]:
-        return [pa.field(name, kind, nullable=nullable) for name, kind in given]
-
-    text, real, moment = pa.string(), pa.float64(), TIMESTAMP
-    arrival = fields(("source", text), ("ingested_at", moment))
-    return {
-        "events": pa.schema([*contract.schema, *fields(("prediction_time", moment)), *arrival]),
-        "quarantine": pa.schema(
-            [
-                *fields(("row", text), ("reasons", pa.list_(text)), ("position", pa.int64())),
-                *arrival,
-            ]
-        ),
-        "predictions": pa.schema(
-            [
-                *fields(("prediction_id", text), ("idempotency_key", text), ("row_id", text)),
-                *fields(("entity", text), nullable=True),
-                *fields(("version", text), ("generation", pa.int64()), ("arm", text)),
-                *fields(("propensity", real), ("probability", real)),
-                *fields(("prediction_time", moment), ("served_at", moment), ("replica", text)),
-            ]
-        ),
-        "labels": pa.schema(
-            [
-                *fields(("row_id", text)),
-                *fields(("label", pa.int8()), nullable=True),
-                *fields(("void", pa.bool_()), ("known_at", moment), ("received_at", moment)),
-                *fields(("source", text)),
-            ]
-        ),
-    }
+        return cast_rows(rows.select(schema.names), schema)
 
 
 def _as_list(transaction: Any) -> list[tuple[str, int]]:
@@ -247,16 +240,6 @@ def _as_list(transaction: Any) -> list[tuple[str, int]]:
     return list(transaction)
 
 
-def _is_in(table: DeltaTable, transaction: tuple[str, int]) -> bool:
-    latest = table.transaction_version(transaction[0])
-    return latest is not None and latest >= transaction[1]
-
-
-def _cast(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Bring rows to a schema; Delta names list items and string types in its own way."""
-    if rows.schema.equals(schema):
-        return rows
-    try:
-        return rows.cast(schema)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"rows do not fit the table: {error}") from error
+def open_tables(config: Config) -> Tables:
+    """Open a model's tables, sealed as its configuration says."""
+    return Tables(config.tables_path, config.contract, open_sealing(config))

@@ -16,7 +16,7 @@ from app.config import Config
 from app.contracts.records import DatasetVersion
 from app.contracts.rows import TIMESTAMP, Contract
 from app.data.snapshots import load_snapshot
-from app.data.tables import Tables
+from app.data.tables import open_tables
 from app.monitoring.distinct import first
 from app.monitoring.evidence import Window
 from app.monitoring.fold import LIVE_SOURCE
@@ -39,7 +39,7 @@ def report_window(
     Both sides are thinned to `monitoring.report_rows`. Raises SnapshotAltered when the training
     rows are not the ones that were pinned.
     """
-    tables = Tables(config.tables_path, config.contract)
+    tables = open_tables(config)
     reference = load_snapshot(tables, config.contract, dataset)
     time = pc.field("prediction_time")
     after, before = pa.scalar(window.start, TIMESTAMP), pa.scalar(window.end, TIMESTAMP)

@@ -18,7 +18,7 @@ from app.data.files import SourceError
 from app.data.preprocess import IngestResult, ingest
 from app.data.snapshots import load_snapshot, take_snapshot
 from app.data.sources import read_source
-from app.data.tables import Tables
+from app.data.tables import Tables, open_tables
 from app.sections import SourceConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -84,7 +84,7 @@ def rows_file(config: Config, name: str) -> Path:
 
 
 def tables_of(config: Config) -> Tables:
-    return Tables(config.tables_path, config.contract)
+    return open_tables(config)
 
 
 def test_files_come_in_validated_protected_and_with_their_positions(shop: Config) -> None:
