@@ -5,6 +5,7 @@ SQLite and PostgreSQL differ only in this file.
 """
 
 import contextlib
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,12 @@ from app.ledger.migrations import migrate
 _BUSY_SECONDS = 30
 # Any number, the same in every process: it names the one lock that writers of the ledger share.
 _WRITER_LOCK = 7_246_101
+_PURGE_ATTEMPTS = 20
+_PURGE_PAUSE_SECONDS = 0.25
+
+
+class LedgerBusy(RuntimeError):
+    """The ledger cannot be purged while others use it."""
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -63,6 +70,29 @@ class Ledger:
         """Yield a transaction for reading: one consistent view, blocking nobody."""
         with self._engine.connect() as connection, connection.begin():
             yield connection
+
+    def purge(self) -> None:
+        """Overwrite what was deleted: afterwards no file of the ledger holds its bytes.
+
+        A database keeps deleted bytes in free pages and in its log. Waits for the transactions
+        under way. Raises LedgerBusy when readers keep the log from being emptied.
+        """
+        if self._engine.dialect.name != "sqlite":
+            with self._engine.connect() as connection:
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+                connection.exec_driver_sql("VACUUM FULL")
+            return
+        with contextlib.closing(self._engine.raw_connection()) as raw:
+            cursor = raw.cursor()
+            cursor.execute("VACUUM")
+            for _ in range(_PURGE_ATTEMPTS):
+                busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if not busy:
+                    return
+                time.sleep(_PURGE_PAUSE_SECONDS)
+        raise LedgerBusy(
+            "ledger: its write-ahead log cannot be emptied while somebody reads; try again later"
+        )
 
     def close(self) -> None:
         """Close every pooled connection."""

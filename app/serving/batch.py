@@ -12,6 +12,7 @@ import ray.data
 import torch
 
 from app.config import Config
+from app.data.arrivals import standing_tombstones
 from app.data.files import Piece
 from app.ledger.database import open_ledger
 from app.model.bundle import ModelBundle
@@ -48,6 +49,7 @@ class Scorer:
             ModelBundle.load(folder, version),
             Pseudonymiser(pseudonym_key(config)),
             version,
+            standing_tombstones(config),
         )
         self._into = into
         self._pieces = pieces

@@ -17,8 +17,10 @@ from pydantic import Field
 
 from app.contracts.rows import Contract, Frozen
 from app.data.files import FileKind, Piece, find_files, open_pieces, read_piece
+from app.data.forgetting import refuse_checked
 from app.data.validation import DERIVED, validate
 from app.security.privacy import Pseudonymiser
+from app.security.tombstones import Tombstones
 from app.serving.residents import Bundle
 
 SCORES = pa.schema(
@@ -53,6 +55,7 @@ class Scoring(NamedTuple):
     bundle: Bundle
     pseudonymiser: Pseudonymiser
     version: str
+    erased: Tombstones | None = None
 
 
 def find_pieces(rows: str, contract: Contract) -> list[Piece]:
@@ -78,6 +81,8 @@ def score_piece(piece: Piece, scoring: Scoring) -> pa.Table:
     """Score the rows of a piece; returns SCORES in the order of the file."""
     rows = read_piece(piece)
     checked = validate(rows.table, scoring.contract, pseudonymiser=scoring.pseudonymiser)
+    if scoring.erased:
+        checked = refuse_checked(checked, scoring.contract, scoring.erased)
     scored = pa.table(
         {
             "position": rows.positions[checked.positions],
