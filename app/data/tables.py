@@ -6,12 +6,11 @@ repeats: events by the contract's id, predictions by idempotency key, labels by 
 revision.
 """
 
-import json
-import re
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,17 +19,15 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from app.contracts.rows import TIMESTAMP, Contract
+from app.data.datafiles import read_data_file
+from app.data.delta_log import added, latest_version, path_of
+from app.data.locks import exclusive, shared
+from app.data.replacement import finish_replacement, is_interrupted
+from app.data.schemas import ARRIVAL, cast_rows, table_schemas
+from app.data.schemas import NAMES as NAMES
+from app.data.schemas import TableName as TableName
 
-TableName = Literal["events", "quarantine", "predictions", "labels"]
-NAMES: tuple[TableName, ...] = ("events", "quarantine", "predictions", "labels")
 COMMIT_ATTEMPTS = 20
-COMMIT = re.compile(r"\d{20}\.json")
-ARRIVAL: dict[TableName, str] = {
-    "events": "ingested_at",
-    "quarantine": "ingested_at",
-    "predictions": "served_at",
-    "labels": "received_at",
-}
 
 
 class Tables:
@@ -40,25 +37,25 @@ class Tables:
         """Name the folder; it is created by the first append."""
         self.root = root
         self.contract = contract
-        self._schemas = _schemas(contract)
+        self._schemas = table_schemas(contract)
 
     def schema(self, name: TableName) -> pa.Schema:
         """Return the Arrow schema of a table."""
         return self._schemas[name]
 
+    def folder(self, name: TableName) -> Path:
+        """Return the folder of a table's files and log."""
+        return self.root / name
+
     def version(self, name: TableName) -> int:
         """Return the latest version of a table, -1 when it does not exist. Cheap: made to poll."""
-        log = self._path(name) / "_delta_log"
-        try:
-            names = [entry.name for entry in log.iterdir() if COMMIT.fullmatch(entry.name)]
-        except FileNotFoundError:
-            return -1
-        return max((int(name[:20]) for name in names), default=-1)
+        return latest_version(self.folder(name))
 
     def transaction(self, name: TableName, application: str) -> int | None:
         """Return an application's latest transaction number in a table, None if it has none."""
-        table = self._open(name)
-        return None if table is None else table.transaction_version(application)
+        with self._using(name):
+            table = self._open(name)
+            return None if table is None else table.transaction_version(application)
 
     def append(
         self,
@@ -74,20 +71,9 @@ class Tables:
         """
         given = _as_list(transaction)
         rows = self._fit(name, rows)
-        commit = CommitProperties(app_transactions=[Transaction(*pair) for pair in given])
-        for attempt in range(COMMIT_ATTEMPTS):
-            table = self._open(name) or self._create(name)
-            if given and all(_is_in(table, pair) for pair in given):
-                return None
-            try:
-                write_deltalake(table, rows, mode="append", commit_properties=commit)
-            except CommitFailedError:
-                # Another writer committed one of these transactions, or wrote faster: look again.
-                if attempt == COMMIT_ATTEMPTS - 1:
-                    raise
-                continue
-            return table.version()
-        raise AssertionError("the loop returns or raises")
+        self.folder(name).mkdir(parents=True, exist_ok=True)
+        with self._using(name):
+            return self._append(name, rows, given)
 
     def read(
         self,
@@ -101,34 +87,37 @@ class Tables:
         `filters` is an Arrow compute expression or a list of (column, operator, value).
         """
         wanted = self._wanted(name, columns)
-        table = self._open(name, version)
-        if table is None:
-            return wanted.empty_table()
         expression = pq.filters_to_expression(filters) if isinstance(filters, list) else filters
-        dataset = table.to_pyarrow_dataset()
-        return _cast(dataset.to_table(columns=wanted.names, filter=expression), wanted)
+        with self._using(name):
+            table = self._open(name, version)
+            if table is None:
+                return wanted.empty_table()
+            dataset = table.to_pyarrow_dataset()
+            return cast_rows(dataset.to_table(columns=wanted.names, filter=expression), wanted)
 
     def read_since(self, name: TableName, after: int) -> tuple[pa.Table, int]:
         """Return the rows appended after a version, in commit order, and the version reached.
 
         Rewriting files (compaction) appends nothing. `after` = -1 reads from the beginning.
         """
-        schema = self.schema(name)
-        reached = self.version(name)
-        parts = [
-            _cast(pq.ParquetFile(path).read(), schema)
-            for version in range(after + 1, reached + 1)
-            for path in self._added_files(name, version)
-        ]
+        schema, folder = self.schema(name), self.folder(name)
+        with self._using(name):
+            reached = self.version(name)
+            parts = [
+                read_data_file(folder / path_of(add), schema)
+                for version in range(after + 1, reached + 1)
+                for add in added(folder, version)
+            ]
         return (pa.concat_tables(parts) if parts else schema.empty_table()), max(after, reached)
 
     def compact(self, name: TableName) -> int:
         """Merge small files; versions that are pinned stay readable, since no file is deleted."""
-        table = self._open(name)
-        if table is None:
-            return -1
-        table.optimize.compact()
-        return table.version()
+        with self._using(name):
+            table = self._open(name)
+            if table is None:
+                return -1
+            table.optimize.compact()
+            return table.version()
 
     def event_rows(self, accepted: pa.Table, at: datetime, source: str) -> pa.Table:
         """Complete accepted rows (contract columns) to rows of the events table."""
@@ -151,20 +140,48 @@ class Tables:
             lead = pa.scalar(self.contract.lead, pa.duration("us"))
             times = pc.subtract(rows[self.contract.event_time], lead)
             rows = rows.append_column("prediction_time", times)
-        return _cast(rows.select(schema.names), schema)
+        return cast_rows(rows.select(schema.names), schema)
 
-    def _path(self, name: TableName) -> Path:
-        return self.root / name
+    @contextlib.contextmanager
+    def _using(self, name: TableName) -> Iterator[None]:
+        """Use a table's files together with others, none of which is being replaced."""
+        folder = self.folder(name)
+        if not folder.is_dir():
+            yield
+            return
+        while True:
+            with shared(folder):
+                if not is_interrupted(folder):
+                    yield
+                    return
+            # A replacement ended half-way: until it is whole, versions are not.
+            with exclusive(folder):
+                finish_replacement(folder)
+
+    def _append(self, name: TableName, rows: pa.Table, given: list[tuple[str, int]]) -> int | None:
+        commit = CommitProperties(app_transactions=[Transaction(*pair) for pair in given])
+        for attempt in range(COMMIT_ATTEMPTS):
+            table = self._open(name) or self._create(name)
+            if given and all(_is_in(table, pair) for pair in given):
+                return None
+            try:
+                write_deltalake(table, rows, mode="append", commit_properties=commit)
+            except CommitFailedError:
+                # Another writer committed one of these transactions, or wrote faster: look again.
+                if attempt == COMMIT_ATTEMPTS - 1:
+                    raise
+                continue
+            return table.version()
+        raise AssertionError("the loop returns or raises")
 
     def _open(self, name: TableName, version: int | None = None) -> DeltaTable | None:
         try:
-            return DeltaTable(self._path(name), version=version)
+            return DeltaTable(self.folder(name), version=version)
         except TableNotFoundError:
             return None
 
     def _create(self, name: TableName) -> DeltaTable:
         """Create a table; when another process was faster, open its table."""
-        self._path(name).mkdir(parents=True, exist_ok=True)
         configuration = {
             # A value in a commit's minimum or maximum could not be erased: only times are there.
             "delta.dataSkippingStatsColumns": ARRIVAL[name],
@@ -173,19 +190,13 @@ class Tables:
         }
         try:
             return DeltaTable.create(
-                self._path(name), self.schema(name), mode="error", configuration=configuration
+                self.folder(name), self.schema(name), mode="error", configuration=configuration
             )
         except (DeltaError, CommitFailedError):  # A race, if the table is there now.
             table = self._open(name)
             if table is None:
                 raise
             return table
-
-    def _added_files(self, name: TableName, version: int) -> list[Path]:
-        log = self._path(name) / "_delta_log" / f"{version:020d}.json"
-        actions = [json.loads(line) for line in log.read_text().splitlines() if line]
-        added = [action["add"] for action in actions if "add" in action]
-        return [self._path(name) / item["path"] for item in added if item["dataChange"]]
 
     def _wanted(self, name: TableName, columns: Sequence[str] | None) -> pa.Schema:
         schema = self.schema(name)
@@ -200,43 +211,7 @@ class Tables:
             raise ValueError(
                 f"table {name}: columns {', '.join(difference)} are missing or unknown"
             )
-        return _cast(rows.select(schema.names), schema)
-
-
-def _schemas(contract: Contract) -> dict[str, pa.Schema]:
-    """Build the schema of every table."""
-
-    def fields(*given: tuple[str, pa.DataType], nullable: bool = False) -> list[pa.Field]:
-        return [pa.field(name, kind, nullable=nullable) for name, kind in given]
-
-    text, real, moment = pa.string(), pa.float64(), TIMESTAMP
-    arrival = fields(("source", text), ("ingested_at", moment))
-    return {
-        "events": pa.schema([*contract.schema, *fields(("prediction_time", moment)), *arrival]),
-        "quarantine": pa.schema(
-            [
-                *fields(("row", text), ("reasons", pa.list_(text)), ("position", pa.int64())),
-                *arrival,
-            ]
-        ),
-        "predictions": pa.schema(
-            [
-                *fields(("prediction_id", text), ("idempotency_key", text), ("row_id", text)),
-                *fields(("entity", text), nullable=True),
-                *fields(("version", text), ("generation", pa.int64()), ("arm", text)),
-                *fields(("propensity", real), ("probability", real)),
-                *fields(("prediction_time", moment), ("served_at", moment), ("replica", text)),
-            ]
-        ),
-        "labels": pa.schema(
-            [
-                *fields(("row_id", text)),
-                *fields(("label", pa.int8()), nullable=True),
-                *fields(("void", pa.bool_()), ("known_at", moment), ("received_at", moment)),
-                *fields(("source", text)),
-            ]
-        ),
-    }
+        return cast_rows(rows.select(schema.names), schema)
 
 
 def _as_list(transaction: Any) -> list[tuple[str, int]]:
@@ -250,13 +225,3 @@ def _as_list(transaction: Any) -> list[tuple[str, int]]:
 def _is_in(table: DeltaTable, transaction: tuple[str, int]) -> bool:
     latest = table.transaction_version(transaction[0])
     return latest is not None and latest >= transaction[1]
-
-
-def _cast(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Bring rows to a schema; Delta names list items and string types in its own way."""
-    if rows.schema.equals(schema):
-        return rows
-    try:
-        return rows.cast(schema)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"rows do not fit the table: {error}") from error

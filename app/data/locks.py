@@ -1,0 +1,43 @@
+"""Let many use the files of a table, or one change what other versions of it name.
+
+Knows lock files of one machine; knows nothing of tables. A lock lives as long as the process that
+holds it, so a killed process leaves none behind.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def shared(table: Path) -> Iterator[None]:
+    """Use a table's files together with others who do; wait for whoever has it alone.
+
+    Not to be nested by one thread: between the two somebody may begin to wait for it alone.
+    """
+    with contextlib.ExitStack() as held:
+        with _locked(table, "turn", fcntl.LOCK_SH):
+            held.enter_context(_locked(table, "use", fcntl.LOCK_SH))
+        yield
+
+
+@contextlib.contextmanager
+def exclusive(table: Path) -> Iterator[None]:
+    """Have a table's files alone, once those who use them now are done."""
+    # Whoever comes later queues at the turn, so that a stream of users cannot keep this one out.
+    with _locked(table, "turn", fcntl.LOCK_EX), _locked(table, "use", fcntl.LOCK_EX):
+        yield
+
+
+@contextlib.contextmanager
+def _locked(table: Path, part: str, mode: int) -> Iterator[None]:
+    # Beside the table, not in it: what lies in its folder is named by a version or removed.
+    file = table.with_name(f".{table.name}.{part}.lock")
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, mode)
+        yield
+    finally:
+        os.close(descriptor)

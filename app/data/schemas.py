@@ -1,0 +1,68 @@
+"""Say what columns each table of a model has.
+
+Knows the contract and Arrow types; knows nothing of Delta, files or where rows come from.
+"""
+
+from typing import Literal
+
+import pyarrow as pa
+
+from app.contracts.rows import TIMESTAMP, Contract
+
+TableName = Literal["events", "quarantine", "predictions", "labels"]
+NAMES: tuple[TableName, ...] = ("events", "quarantine", "predictions", "labels")
+ARRIVAL: dict[TableName, str] = {
+    "events": "ingested_at",
+    "quarantine": "ingested_at",
+    "predictions": "served_at",
+    "labels": "received_at",
+}
+
+
+def table_schemas(contract: Contract) -> dict[TableName, pa.Schema]:
+    """Build the Arrow schema of every table."""
+
+    def fields(*given: tuple[str, pa.DataType], nullable: bool = False) -> list[pa.Field]:
+        return [pa.field(name, kind, nullable=nullable) for name, kind in given]
+
+    text, real, moment = pa.string(), pa.float64(), TIMESTAMP
+    arrival = fields(("source", text), ("ingested_at", moment))
+    return {
+        "events": pa.schema([*contract.schema, *fields(("prediction_time", moment)), *arrival]),
+        "quarantine": pa.schema(
+            [
+                *fields(("row", text), ("reasons", pa.list_(text)), ("position", pa.int64())),
+                *arrival,
+            ]
+        ),
+        "predictions": pa.schema(
+            [
+                *fields(("prediction_id", text), ("idempotency_key", text), ("row_id", text)),
+                *fields(("entity", text), nullable=True),
+                *fields(("version", text), ("generation", pa.int64()), ("arm", text)),
+                *fields(("propensity", real), ("probability", real)),
+                *fields(("prediction_time", moment), ("served_at", moment), ("replica", text)),
+            ]
+        ),
+        "labels": pa.schema(
+            [
+                *fields(("row_id", text)),
+                *fields(("label", pa.int8()), nullable=True),
+                *fields(("void", pa.bool_()), ("known_at", moment), ("received_at", moment)),
+                *fields(("source", text)),
+            ]
+        ),
+    }
+
+
+def cast_rows(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Bring rows to a schema; Delta names list items and string types in its own way.
+
+    Raises ValueError when a value does not fit.
+    """
+    if rows.schema.equals(schema):
+        return rows
+    try:
+        return rows.cast(schema)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"rows do not fit the table: {error}") from error
