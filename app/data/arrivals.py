@@ -19,9 +19,7 @@ from app.security.tombstones import Tombstones
 
 
 @contextlib.contextmanager
-def arriving(
-    config: Config, read: Callable[[], Tombstones] | None = None
-) -> Iterator[Tombstones]:
+def arriving(config: Config, read: Callable[[], Tombstones] | None = None) -> Iterator[Tombstones]:
     """Yield the tombstones that stand; until the end no erasure goes past those who bring rows in.
 
     Not to be nested by one thread. `read` reads the tombstones; by default the ledger is opened.

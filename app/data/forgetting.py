@@ -18,7 +18,7 @@ from app.contracts.rows import Contract
 from app.data.files import DELIVERY, POSITION
 from app.data.intake import TIME
 from app.data.quarantine import WITHHELD
-from app.data.tables import ARRIVAL, TableName
+from app.data.schemas import ARRIVAL, TableName
 from app.data.validation import Validated
 from app.security.tombstones import Tombstones
 

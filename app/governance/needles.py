@@ -1,7 +1,8 @@
 """Search bytes for what should be gone: identities, pseudonyms, ids of rows.
 
 Knows bytes and texts to look for; knows nothing of what a file is. A pseudonym counts wherever it
-stands. An identity or an id counts where it is a word of its own: `P1` is not in `P12`.
+stands. An identity or an id counts where it is a word of its own: `P1` is not in `P12`. One that is
+short or a number may be anything in raw bytes: it is looked for in columns, not here.
 """
 
 import json
@@ -16,6 +17,7 @@ from app.security.privacy import PSEUDONYM
 from app.security.tombstones import Tombstones
 
 EDGE = rb"[0-9A-Za-z_\-]"
+MIN_TELLING = 6
 PSEUDONYM_BYTES = re.compile(PSEUDONYM.pattern.encode())
 
 
@@ -30,7 +32,8 @@ class Needles:
     @cached_property
     def pattern(self) -> re.Pattern[bytes] | None:
         """A pattern of all values and ids as words; None without any."""
-        words = {form for text in self.values | self.row_ids for form in written_forms(text)}
+        telling = filter(is_telling, self.values | self.row_ids)
+        words = {form for text in telling for form in written_forms(text)}
         if not words:
             return None
         edges = rb"(?<!%s)(?:%s)(?!%s)" % (EDGE, any_of(words), EDGE)
@@ -54,6 +57,15 @@ class Needles:
             return self.are_in(content)
 
 
+def is_telling(text: str) -> bool:
+    """Tell whether a text found in raw bytes is no accident.
+
+    >>> is_telling("N14228"), is_telling("17"), is_telling("2013-0401")
+    (True, False, False)
+    """
+    return len(text) >= MIN_TELLING and any(letter.isalpha() for letter in text)
+
+
 def written_forms(text: str) -> set[bytes]:
     """Give the bytes of a text as files have it: plain, and as JSON in ASCII."""
     plain = text.encode(errors="surrogatepass")
@@ -61,13 +73,12 @@ def written_forms(text: str) -> set[bytes]:
 
 
 def any_of(words: Iterable[bytes]) -> bytes:
-    """Give a pattern that matches any of some words: alike beginnings are tried once.
+    r"""Give a pattern that matches any of some words: alike beginnings are tried once.
 
     >>> any_of([b"row-1", b"row-12", b"row-2"])
     b'row\\\\-(?:1(?:2)?|2)'
     """
-    ordered = sorted({word for word in words})
-    return _branches(ordered, 0)
+    return _branches(sorted(set(words)), 0)
 
 
 def _branches(words: list[bytes], depth: int) -> bytes:

@@ -100,9 +100,9 @@ def begin_erasure(
 def add_tombstones(
     connection: Connection, model: str, receipt: str, hashes: Iterable[tuple[TombstoneKind, str]]
 ) -> None:
-    """Keep tombstones; one that stands already stays as it is."""
+    """Keep the tombstones that an erasure sets; one that it has set stays as it is."""
     wanted = set(hashes)
-    standing = select(TOMBSTONES.c.kind, TOMBSTONES.c.hash).where(TOMBSTONES.c.model == model)
+    standing = select(TOMBSTONES.c.kind, TOMBSTONES.c.hash).where(TOMBSTONES.c.receipt == receipt)
     missing = wanted - {(row.kind, row.hash) for row in connection.execute(standing)}
     rows = [
         {"model": model, "kind": kind, "hash": hash_, "receipt": receipt}
@@ -131,9 +131,7 @@ def complete_step(
     )
 
 
-def record_reductions(
-    connection: Connection, model: str, reductions: Iterable[Reduction]
-) -> None:
+def record_reductions(connection: Connection, model: str, reductions: Iterable[Reduction]) -> None:
     """Keep what snapshots were and will be."""
     for item in reductions:
         record = item.model_copy(update={"pending": False}).model_dump_json()

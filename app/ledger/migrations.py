@@ -83,7 +83,8 @@ STEPS: tuple[Step, ...] = (
                 at TEXT NOT NULL, outcome TEXT NOT NULL, PRIMARY KEY (receipt, step))""",
             """CREATE TABLE tombstones (
                 model TEXT NOT NULL, kind TEXT NOT NULL, hash TEXT NOT NULL,
-                receipt TEXT NOT NULL, PRIMARY KEY (model, kind, hash))""",
+                receipt TEXT NOT NULL, PRIMARY KEY (receipt, kind, hash))""",
+            "CREATE INDEX tombstones_by_model ON tombstones (model)",
             """CREATE TABLE reductions (
                 receipt TEXT NOT NULL, snapshot TEXT NOT NULL, model TEXT NOT NULL,
                 record TEXT NOT NULL, PRIMARY KEY (receipt, snapshot))""",

@@ -1,7 +1,7 @@
 """Mark versions that had learned from rows which were erased since.
 
-Knows versions, their snapshots and which erasure reduced those; knows nothing of rows. A mark stays:
-the version keeps what it learned until another one takes its place.
+Knows versions, their snapshots and which erasure reduced those; knows nothing of rows. A mark
+stays: the version keeps what it learned until another one takes its place.
 """
 
 from collections.abc import Collection, Iterable
@@ -29,9 +29,7 @@ def learned_from(versions: Iterable[ModelVersion], snapshots: Collection[str]) -
     return tuple(found)
 
 
-def mark_versions(
-    connection: Connection, model: str, receipt: str, digests: Iterable[str]
-) -> None:
+def mark_versions(connection: Connection, model: str, receipt: str, digests: Iterable[str]) -> None:
     """Mark versions with an erasure's receipt, inside the caller's transaction."""
     mine = select(MARKS.c.digest).where(MARKS.c.receipt == receipt)
     marked = {row.digest for row in connection.execute(mine)}

@@ -23,7 +23,10 @@ class TombstoneWatch:
         return self._current
 
     def refresh(self) -> Tombstones:
-        """Read the tombstones if there are new ones; raises SQLAlchemyError with the ledger away."""
+        """Read the tombstones if there are new ones.
+
+        Raises SQLAlchemyError when the ledger is away; the last ones then stay.
+        """
         level = tombstone_level(self._ledger, self._model)
         if level != self._level:
             self._current = read_tombstones(self._ledger, self._model, self._current)

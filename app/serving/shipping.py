@@ -93,9 +93,7 @@ def adopt_spools(root: Path, tables: Tables, erased: Tombstones | None = None) -
     return adopted
 
 
-def _empty(
-    folder: Path, tables: Tables, shipped: Counter[str], erased: Tombstones | None
-) -> None:
+def _empty(folder: Path, tables: Tables, shipped: Counter[str], erased: Tombstones | None) -> None:
     """Ship a folder whose lock is held and remove it."""
     for path in folder.glob(f"*{OPEN}"):
         path.rename(path.with_suffix(CLOSED))
