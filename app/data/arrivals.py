@@ -9,11 +9,14 @@ bring its rows back.
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from app.config import Config
+from app.data.forgetting import ids_of_others
 from app.data.locks import exclusive, shared
-from app.ledger.database import open_ledger
-from app.ledger.erasures import read_tombstones
+from app.data.tables import Tables
+from app.ledger.database import Ledger, open_ledger
+from app.ledger.erasures import note_rows, read_tombstones
 from app.security.secrets import pseudonym_key
 from app.security.tombstones import Tombstones
 
@@ -26,6 +29,27 @@ def arriving(config: Config, read: Callable[[], Tombstones] | None = None) -> It
     """
     with shared(_gate(config)):
         yield read() if read else standing_tombstones(config)
+
+
+class Arrival(NamedTuple):
+    """Who was erased, and where to note the ids of captured rows that are dropped for it."""
+
+    erased: Tombstones
+    note: Callable[[frozenset[str]], None]
+
+
+@contextlib.contextmanager
+def captured_arriving(
+    config: Config, ledger: Ledger, tables: Tables, read: Callable[[], Tombstones]
+) -> Iterator[Arrival]:
+    """Let captured rows arrive, as `arriving` does; an outcome may follow a row that is dropped."""
+
+    def note(row_ids: frozenset[str]) -> None:
+        theirs = row_ids - ids_of_others(tables, erased, row_ids)
+        note_rows(ledger, config.name, (erased.row(row_id) for row_id in theirs))
+
+    with arriving(config, read) as erased:
+        yield Arrival(erased, note)
 
 
 def standing_tombstones(config: Config) -> Tombstones:

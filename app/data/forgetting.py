@@ -6,19 +6,22 @@ prediction also when its row was erased. A refused row is counted and its conten
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from app.contracts.rows import Contract
 from app.data.files import DELIVERY, POSITION
 from app.data.intake import TIME
 from app.data.quarantine import WITHHELD
 from app.data.schemas import ARRIVAL, TableName
+from app.data.tables import Tables
 from app.data.validation import Validated
 from app.security.tombstones import Tombstones
 
@@ -138,16 +141,25 @@ def withhold_erased(quarantined: pa.Table, contract: Contract, erased: Tombstone
     return _blanked(quarantined, QuarantineReader(contract, erased).erased(quarantined))
 
 
+class Captured(NamedTuple):
+    """Captured rows by table, without those about erased subjects, and the ids of rows dropped."""
+
+    tables: dict[str, pa.Table]
+    dropped: frozenset[str]
+
+
 def forget_captured(
     captured: Mapping[str, pa.Table], schema: pa.Schema, contract: Contract, erased: Tombstones
-) -> dict[str, pa.Table]:
+) -> Captured:
     """Forget captured rows about subjects that were erased before the rows could be shipped.
 
     Takes rows by table; `schema` is that of the quarantine. What is dropped of events and labels is
     counted there, one withheld row each, so that no row is lost; a prediction goes with its event.
     """
     if not erased:
-        return dict(captured)
+        return Captured(dict(captured), frozenset())
+    dropped = captured_ids(captured, contract, erased)
+    erased = erased.with_rows(dropped)
     left: dict[str, pa.Table] = {}
     refused = []
     for name, rows in captured.items():
@@ -155,12 +167,37 @@ def forget_captured(
         found = about_erased(table, rows, contract, erased)
         left[name] = rows.filter(pa.array(~found))
         if name != "predictions":
-            dropped = rows.filter(pa.array(found)).rename_columns({ARRIVAL[table]: "ingested_at"})
-            refused.append(_withheld(dropped, schema))
+            gone = rows.filter(pa.array(found)).rename_columns({ARRIVAL[table]: "ingested_at"})
+            refused.append(_withheld(gone, schema))
     if counted := [rows for rows in refused if rows.num_rows]:
         there = left.get("quarantine", schema.empty_table())
         left["quarantine"] = pa.concat_tables([there.cast(schema), *counted])
-    return left
+    whole = {name: rows for name, rows in left.items() if rows.num_rows}
+    return Captured(whole, dropped)
+
+
+def captured_ids(
+    captured: Mapping[str, pa.Table], contract: Contract, erased: Tombstones
+) -> frozenset[str]:
+    """Give the ids of captured rows that are about erased subjects."""
+    ids = set[str]()
+    if "events" in captured:
+        found = pa.array(events_erased(captured["events"], contract, erased))
+        ids.update(captured["events"][contract.id].filter(found).to_pylist())
+    if "predictions" in captured:
+        found = pa.array(erased.subjects_in(captured["predictions"]["entity"]))
+        ids.update(captured["predictions"][ROW_ID].filter(found).to_pylist())
+    return frozenset(ids)
+
+
+def ids_of_others(tables: Tables, erased: Tombstones, ids: Collection[str]) -> frozenset[str]:
+    """Give those of some row ids that rows about others have: such an id is not the subject's."""
+    contract = tables.contract
+    columns = [contract.id, *identity_columns(contract)]
+    same = pc.field(contract.id).isin(pa.array(sorted(ids), pa.string()))
+    rows = tables.read("events", columns=list(dict.fromkeys(columns)), filters=same)
+    others = rows.filter(pa.array(~events_erased(rows, contract, erased)))
+    return frozenset(others[contract.id].to_pylist())
 
 
 def _blanked(rows: pa.Table, found: Mask) -> pa.Table:

@@ -100,7 +100,7 @@ class Eraser:
 
     def _is_left(self, before: Erasure, values: Sequence[str]) -> bool:
         """Tell whether something of subjects that were forgotten before is there again."""
-        erased = self.place.tombstones(before)
+        erased = self.place.tombstones()
         if before.record is None or not before.record.verified:
             return True
         if trace_rows(self.place.tables, erased):

@@ -13,7 +13,7 @@ from typing import Any
 from app.contracts.erasure import ErasureReceipt, Reduction
 from app.ledger.erasures import Erasure
 
-QUIET, TRACE, QUIET_AGAIN = "quiet", "trace", "quiet again"
+CAPTURED, QUIET, TRACE, QUIET_AGAIN = "captured", "quiet", "trace", "quiet again"
 SNAPSHOTS, MODELS, PURGE, VERIFY = "snapshots", "models", "purge", "verify"
 FORGET = "forget "
 
@@ -29,7 +29,7 @@ def steps_of(stores: Sequence[str]) -> tuple[str, ...]:
     ('forget events', 'purge', 'verify')
     """
     forgetting = tuple(f"{FORGET}{store}" for store in stores)
-    return (QUIET, TRACE, QUIET_AGAIN, SNAPSHOTS, MODELS, *forgetting, PURGE, VERIFY)
+    return (CAPTURED, QUIET, TRACE, QUIET_AGAIN, SNAPSHOTS, MODELS, *forgetting, PURGE, VERIFY)
 
 
 def next_step(steps: Sequence[str], done: Collection[str]) -> str | None:
@@ -71,7 +71,7 @@ def make_receipt(
         began_at=erasure.began_at,
         finished_at=finished_at,
         subjects=erasure.subjects,
-        counts=steps[TRACE]["counts"],
+        counts={**steps[TRACE]["counts"], **steps[CAPTURED]["counts"]},
         snapshots=tuple(
             item.model_copy(update={"pending": False})
             for item in reductions

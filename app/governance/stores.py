@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from app.contracts.rows import Contract
-from app.data.forgetting import ROW_ID, Mask, about_erased
+from app.data.forgetting import ROW_ID, Mask, about_erased, captured_ids
 from app.data.rewriting import rewrite_versions
 from app.data.tables import TableName, Tables
 from app.governance.needles import Needles
@@ -125,21 +125,29 @@ class SpoolStore:
         for ending in endings or (OPEN, CLOSED, DAMAGED):
             yield from sorted(self._root.glob(f"*/*{ending}"))
 
+    def row_ids(self, erased: Tombstones) -> frozenset[str]:
+        """Give the ids of captured rows that are about erased subjects."""
+        parts = (captured_ids(self._read(path), self._contract, erased) for path in self.segments())
+        return frozenset[str]().union(*parts)
+
     def holding(self, erased: Tombstones) -> list[Path]:
         """List whole segments that hold rows of erased subjects."""
         return [path for path in self.segments(OPEN, CLOSED) if self._count(path, erased)]
 
     def _count(self, path: Path, erased: Tombstones) -> int:
-        try:
-            rows = read_segment(path).tables
-        except FileNotFoundError:
-            # Shipped meanwhile.
-            return 0
+        rows = self._read(path)
         masks = (
             about_erased(name, table, self._contract, erased)  # type: ignore[arg-type]
             for name, table in rows.items()
         )
         return sum(int(mask.sum()) for mask in masks)
+
+    def _read(self, path: Path) -> dict[str, pa.Table]:
+        try:
+            return read_segment(path).tables
+        except FileNotFoundError:
+            # Shipped meanwhile.
+            return {}
 
 
 def _holds(path: Path, needles: Needles) -> bool:

@@ -40,7 +40,7 @@ def verify_receipt(place: Workplace, receipt: str, subjects: Iterable[str] = ())
         unfinished = (f"{receipt} is not finished; run jobs.erase --resume",)
         return Verification(receipt=receipt, model=found.model, verified=False, problems=unfinished)
     problems = [*journal.verify(place.ledger), *_not_as_written(place, found.record)]
-    needles = Needles(place.tombstones(found), frozenset(subjects))
+    needles = Needles(place.tombstones(), frozenset(subjects))
     problems += [f"something is left in {where}" for where in place.left_over(needles)]
     return Verification(
         receipt=receipt, model=found.model, verified=not problems, problems=tuple(problems)

@@ -14,8 +14,8 @@ from sqlalchemy import Connection
 
 from app.contracts.erasure import Reduction
 from app.contracts.records import DatasetVersion
-from app.data.arrivals import arriving, await_arrivals
-from app.data.forgetting import Mask, about_erased
+from app.data.arrivals import await_arrivals, captured_arriving
+from app.data.forgetting import Mask, about_erased, ids_of_others
 from app.data.snapshots import SnapshotAltered, digest_rows, open_snapshot, snapshot_rows
 from app.data.tables import TableName
 from app.governance import erasure
@@ -62,6 +62,7 @@ class Work:
         if step.startswith(erasure.FORGET):
             return self._forget(step.removeprefix(erasure.FORGET))
         steps: dict[str, Callable[[], Outcome]] = {
+            erasure.CAPTURED: self._note_captured,
             erasure.QUIET: self._await_quiet,
             erasure.TRACE: self._trace,
             erasure.QUIET_AGAIN: self._await_quiet,
@@ -74,14 +75,34 @@ class Work:
 
     @property
     def _erased(self) -> Tombstones:
-        return self._place.tombstones(self._begun)
+        return self._place.tombstones()
+
+    def _note_captured(self) -> Outcome:
+        """Count captured rows and note their ids: whoever ships them drops them from now on."""
+        place, erased = self._place, self._erased
+        spool = SpoolStore(place.config.spool_path, place.config.contract)
+        ids = spool.row_ids(erased)
+        self._row_ids = ids - ids_of_others(place.tables, erased, ids)
+        erased = erased.with_rows(self._row_ids)
+        return {"counts": {spool.name: spool.count(erased)}}, self._adding(erased)
+
+    def _adding(self, erased: Tombstones) -> Record:
+        model, receipt = self._begun.model, self._begun.receipt
+        new = erased.hashes - self._erased.hashes
+
+        def record(connection: Connection) -> None:
+            add_tombstones(connection, model, receipt, new)
+
+        return record
 
     def _await_quiet(self) -> Outcome:
         """Wait until nobody can bring their rows in any more, and captured ones are gone."""
         config, tables, erased = self._place.config, self._place.tables, self._erased
         await_arrivals(config)
-        with arriving(config) as standing:
-            adopt_spools(config.spool_path, tables, standing)
+        with captured_arriving(
+            config, self._place.ledger, tables, self._place.tombstones
+        ) as arrival:
+            adopt_spools(config.spool_path, tables, arrival)
         spool = SpoolStore(config.spool_path, config.contract)
         deadline = time.monotonic() + QUIET_SPARE_SECONDS + 2 * config.serving.ship_seconds
         while holding := spool.holding(erased):
@@ -97,16 +118,10 @@ class Work:
     def _trace(self) -> Outcome:
         """Find the subjects' rows and count everything, before any of it goes."""
         place, erased = self._place, self._erased
-        self._row_ids = trace_rows(place.tables, erased)
-        hashes = {("row", erased.row(row_id)) for row_id in self._row_ids}
-        erased = erased.having({*erased.hashes, *hashes})  # type: ignore[arg-type]
+        self._row_ids |= trace_rows(place.tables, erased)
+        erased = erased.with_rows(self._row_ids)
         counts = {store.name: store.count(erased) for store in place.all_stores}
-        model, receipt = place.config.name, self._begun.receipt
-
-        def record(connection: Connection) -> None:
-            add_tombstones(connection, model, receipt, erased.hashes)
-
-        return {"counts": counts}, record
+        return {"counts": counts}, self._adding(erased)
 
     def _reduce(self) -> Outcome:
         """Say of every known snapshot what it holds and what will be left of it."""

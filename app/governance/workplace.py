@@ -13,7 +13,7 @@ from app.governance.needles import Needles
 from app.governance.searching import Progress, left_over
 from app.governance.stores import SpoolStore, Store, TableStore
 from app.ledger.database import Ledger
-from app.ledger.erasures import Erasure, read_tombstones
+from app.ledger.erasures import read_tombstones
 from app.security.tombstones import Tombstones
 
 
@@ -48,9 +48,9 @@ class Workplace:
             MonitorStore(config, self.ledger),
         )
 
-    def tombstones(self, of: Erasure) -> Tombstones:
-        """Give the tombstones that one erasure has set."""
-        return read_tombstones(self.ledger, self.config.name, self.empty, of.receipt)
+    def tombstones(self) -> Tombstones:
+        """Give all tombstones that stand: what was erased before must be nowhere either."""
+        return read_tombstones(self.ledger, self.config.name, self.empty)
 
     def left_over(self, needles: Needles) -> list[str]:
         """Name every place where something is left."""

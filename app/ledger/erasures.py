@@ -51,6 +51,7 @@ TOMBSTONES = table(
     column("kind", Text),
     column("hash", Text),
     column("receipt", Text),
+    column("level", BigInteger),
 )
 REDUCTIONS = table(
     "reductions",
@@ -104,12 +105,23 @@ def add_tombstones(
     wanted = set(hashes)
     standing = select(TOMBSTONES.c.kind, TOMBSTONES.c.hash).where(TOMBSTONES.c.receipt == receipt)
     missing = wanted - {(row.kind, row.hash) for row in connection.execute(standing)}
+    level = _level(connection, model) + 1
     rows = [
-        {"model": model, "kind": kind, "hash": hash_, "receipt": receipt}
+        {"model": model, "kind": kind, "hash": hash_, "receipt": receipt, "level": level}
         for kind, hash_ in sorted(missing)
     ]
     if rows:
         connection.execute(insert(TOMBSTONES), rows)
+
+
+def note_rows(ledger: Ledger, model: str, hashes: Iterable[str]) -> None:
+    """Keep tombstones of rows that were captured before an erasure and dropped after it."""
+    with ledger.transaction() as connection:
+        latest = select(ERASURES.c.receipt).where(ERASURES.c.model == model)
+        receipt = connection.execute(latest.order_by(ERASURES.c.sequence.desc()).limit(1)).scalar()
+        if receipt is None:
+            raise ErasureUnknown(f"{model}: rows were dropped, and there is no erasure")
+        add_tombstones(connection, model, receipt, [("row", hash_) for hash_ in hashes])
 
 
 def complete_step(
@@ -175,13 +187,9 @@ def tombstone_level(ledger: Ledger, model: str) -> int:
         return _level(connection, model)
 
 
-def read_tombstones(
-    ledger: Ledger, model: str, empty: Tombstones, receipt: str | None = None
-) -> Tombstones:
-    """Read a model's tombstones under the key of empty ones; with a receipt, those it set."""
+def read_tombstones(ledger: Ledger, model: str, empty: Tombstones) -> Tombstones:
+    """Read a model's tombstones under the key of empty ones."""
     query = select(TOMBSTONES.c.kind, TOMBSTONES.c.hash).where(TOMBSTONES.c.model == model)
-    if receipt is not None:
-        query = query.where(TOMBSTONES.c.receipt == receipt)
     with ledger.reading() as connection:
         return empty.having((row.kind, row.hash) for row in connection.execute(query))
 
@@ -204,11 +212,8 @@ def read_reductions(ledger: Ledger, model: str) -> tuple[Reduction, ...]:
 
 
 def _level(connection: Connection, model: str) -> int:
-    counted = (
-        select(func.count()).select_from(source).where(source.c.model == model)
-        for source in (ERASURES, STEPS)
-    )
-    return sum(int(connection.execute(query).scalar_one()) for query in counted)
+    highest = select(func.max(TOMBSTONES.c.level)).where(TOMBSTONES.c.model == model)
+    return int(connection.execute(highest).scalar() or 0)
 
 
 def _erasure(connection: Connection, row: Row[Any]) -> Erasure:

@@ -83,8 +83,9 @@ STEPS: tuple[Step, ...] = (
                 at TEXT NOT NULL, outcome TEXT NOT NULL, PRIMARY KEY (receipt, step))""",
             """CREATE TABLE tombstones (
                 model TEXT NOT NULL, kind TEXT NOT NULL, hash TEXT NOT NULL,
-                receipt TEXT NOT NULL, PRIMARY KEY (receipt, kind, hash))""",
-            "CREATE INDEX tombstones_by_model ON tombstones (model)",
+                receipt TEXT NOT NULL, level BIGINT NOT NULL,
+                PRIMARY KEY (receipt, kind, hash))""",
+            "CREATE INDEX tombstones_by_level ON tombstones (model, level)",
             """CREATE TABLE reductions (
                 receipt TEXT NOT NULL, snapshot TEXT NOT NULL, model TEXT NOT NULL,
                 record TEXT NOT NULL, PRIMARY KEY (receipt, snapshot))""",

@@ -46,6 +46,11 @@ class Tombstones:
         """Give tombstones with these hashes, under the same key."""
         return type(self)(self._secret, hashes)
 
+    def with_rows(self, row_ids: Iterable[str]) -> Self:
+        """Give these tombstones and those of some rows."""
+        rows: set[tuple[TombstoneKind, str]] = {("row", self.row(row_id)) for row_id in row_ids}
+        return self.having(self.hashes | rows)
+
     def subject(self, value: str) -> str:
         """Hash a subject, given by its value or by its pseudonym: 32 hexadecimal digits."""
         return self._hash("subject", self._pseudonymiser.one(value))

@@ -7,7 +7,7 @@ are parameters.
 from collections.abc import Callable
 
 from app.config import Config
-from app.data.arrivals import arriving
+from app.data.arrivals import captured_arriving
 from app.data.tables import NAMES, Tables
 from app.ledger.database import open_ledger
 from app.model.bundle import ModelBundle
@@ -45,7 +45,7 @@ class Replica:
             self._spool,
             tables,
             config.serving.ship_seconds,
-            arriving=lambda: arriving(config, erased.refresh),
+            arriving=lambda: captured_arriving(config, self._ledger, tables, erased.refresh),
         )
         self._residents = Residents(
             config.contract, lambda digest: ModelBundle.load(artifacts.path(digest), digest)

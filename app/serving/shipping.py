@@ -15,13 +15,15 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, cast
 
+import pyarrow as pa
+
 from app.background import Rounds
+from app.data.arrivals import Arrival
 from app.data.forgetting import forget_captured
 from app.data.tables import TableName, Tables
-from app.security.tombstones import Tombstones
 from app.serving.capture import CLOSED, DAMAGED, OPEN, Spool, locked, read_segment
 
-Arriving = Callable[[], AbstractContextManager[Tombstones | None]]
+Arriving = Callable[[], AbstractContextManager[Arrival | None]]
 logger = logging.getLogger(__name__)
 ADOPT_SECONDS = 5.0
 MAX_PAUSE_SECONDS = 10.0
@@ -37,7 +39,7 @@ class ShippingCounts(NamedTuple):
 
 
 def ship_folder(
-    folder: Path, tables: Tables, shipped: Counter[str], erased: Tombstones | None = None
+    folder: Path, tables: Tables, shipped: Counter[str], arrival: Arrival | None = None
 ) -> None:
     """Append every closed segment of a spool in order, delete it, and count its rows in `shipped`.
 
@@ -54,8 +56,8 @@ def ship_folder(
                 segment.torn_bytes,
             )
         rows = segment.tables
-        if erased:
-            rows = forget_captured(rows, tables.schema("quarantine"), tables.contract, erased)
+        if arrival is not None:
+            rows = _admitted(rows, tables, arrival)
         for name, table in rows.items():
             transaction = (f"{folder.name}:{name}", int(path.stem))
             tables.append(cast(TableName, name), table, transaction=transaction)
@@ -67,7 +69,16 @@ def ship_folder(
         shipped.update({name: table.num_rows for name, table in segment.tables.items()})
 
 
-def adopt_spools(root: Path, tables: Tables, erased: Tombstones | None = None) -> Counter[str]:
+def _admitted(rows: dict[str, pa.Table], tables: Tables, arrival: Arrival) -> dict[str, pa.Table]:
+    """Leave out rows about erased subjects, and note them: their outcomes may come later."""
+    schema = tables.schema("quarantine")
+    captured = forget_captured(rows, schema, tables.contract, arrival.erased)
+    if captured.dropped:
+        arrival.note(captured.dropped)
+    return captured.tables
+
+
+def adopt_spools(root: Path, tables: Tables, arrival: Arrival | None = None) -> Counter[str]:
     """Ship what dead processes left below `root`. Returns rows by table.
 
     A living owner holds its folder's lock, so its folder is passed by; so is one that another
@@ -85,7 +96,7 @@ def adopt_spools(root: Path, tables: Tables, erased: Tombstones | None = None) -
         except (BlockingIOError, FileNotFoundError):
             continue
         try:
-            _empty(folder, tables, adopted, erased)
+            _empty(folder, tables, adopted, arrival)
         except Exception:
             logger.exception("%s: could not be adopted, will be tried again", folder)
         finally:
@@ -93,11 +104,11 @@ def adopt_spools(root: Path, tables: Tables, erased: Tombstones | None = None) -
     return adopted
 
 
-def _empty(folder: Path, tables: Tables, shipped: Counter[str], erased: Tombstones | None) -> None:
+def _empty(folder: Path, tables: Tables, shipped: Counter[str], arrival: Arrival | None) -> None:
     """Ship a folder whose lock is held and remove it."""
     for path in folder.glob(f"*{OPEN}"):
         path.rename(path.with_suffix(CLOSED))
-    ship_folder(folder, tables, shipped, erased)
+    ship_folder(folder, tables, shipped, arrival)
     if not any(folder.glob(f"*{DAMAGED}")):
         # Claims are made under the same lock, so nobody can claim a folder that is half removed.
         with locked(folder.parent / "lock"):
@@ -155,17 +166,17 @@ class Shipper:
 
     def ship(self) -> None:
         """Ship everything kept so far in this process's spool."""
-        with self._one_at_a_time, self._arriving() as erased:
+        with self._one_at_a_time, self._arriving() as arrival:
             self._spool.roll()
-            ship_folder(self._spool.folder, self._tables, self._shipped, erased)
+            ship_folder(self._spool.folder, self._tables, self._shipped, arrival)
 
     def _round(self) -> float:
         rounds_to_adopt = max(1, math.ceil(ADOPT_SECONDS / self._every_seconds))
         try:
             self.ship()
             if self._num_rounds % rounds_to_adopt == 0:
-                with self._arriving() as erased:
-                    self._adopted += adopt_spools(self._spool.folder.parent, self._tables, erased)
+                with self._arriving() as arrival:
+                    self._adopted += adopt_spools(self._spool.folder.parent, self._tables, arrival)
             self._num_rounds += 1
             self._pause, self._problem = self._every_seconds, None
         except Exception as error:
