@@ -5,7 +5,7 @@ SQLite and PostgreSQL differ only in this file.
 """
 
 import contextlib
-import time
+import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +20,7 @@ from app.ledger.migrations import migrate
 _BUSY_SECONDS = 30
 # Any number, the same in every process: it names the one lock that writers of the ledger share.
 _WRITER_LOCK = 7_246_101
-_PURGE_ATTEMPTS = 20
-_PURGE_PAUSE_SECONDS = 0.25
+_PURGE_SECONDS = 30.0
 
 
 class LedgerBusy(RuntimeError):
@@ -83,16 +82,10 @@ class Ledger:
                 connection.exec_driver_sql("VACUUM FULL")
             return
         with contextlib.closing(self._engine.raw_connection()) as raw:
-            cursor = raw.cursor()
-            cursor.execute("VACUUM")
-            for _ in range(_PURGE_ATTEMPTS):
-                busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                if not busy:
-                    return
-                time.sleep(_PURGE_PAUSE_SECONDS)
-        raise LedgerBusy(
-            "ledger: its write-ahead log cannot be emptied while somebody reads; try again later"
-        )
+            if not _purge_sqlite(raw.cursor()):
+                raise LedgerBusy(
+                    "ledger: it cannot be purged while somebody reads or writes; try again later"
+                )
 
     def close(self) -> None:
         """Close every pooled connection."""
@@ -130,6 +123,19 @@ def _prepare_sqlite(connection: Any, record: object) -> None:
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.close()
+
+
+def _purge_sqlite(cursor: Any) -> bool:
+    """Write the file anew without deleted bytes and empty the log; False when others are there."""
+    cursor.execute(f"PRAGMA busy_timeout = {int(_PURGE_SECONDS * 1000)}")
+    try:
+        cursor.execute("VACUUM")
+        busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        cursor.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
+    return not busy
 
 
 def _begin_sqlite(connection: Connection) -> None:
