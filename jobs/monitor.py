@@ -8,7 +8,7 @@ from rich.console import Console
 
 from app.config import Config, load_config
 from app.console.as_known import render_as_known
-from app.data.tables import Tables
+from app.data.tables import open_tables
 from app.ledger.clock import read_clock
 from app.ledger.database import open_ledger
 from app.monitoring.as_known import (
@@ -98,7 +98,7 @@ def run_as_known(config: Config, question: Question) -> PerformanceAsKnown:
             f"--as-known-at {question.at.isoformat()} is in the future, it is {now.isoformat()}; "
             "ask for an earlier time"
         )
-    tables = Tables(config.tables_path, config.contract)
+    tables = open_tables(config)
     predictions, labels = read_logs(tables, question, config.monitoring)
     return performance_as_known(question, predictions, labels, config.name, config.monitoring)
 

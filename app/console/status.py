@@ -7,7 +7,7 @@ while parts are down. Reads; never writes.
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -18,9 +18,11 @@ from app.contracts.rows import Frozen
 from app.ledger.clock import read_clock
 from app.ledger.database import Ledger
 from app.ledger.decisions import read_decisions
+from app.ledger.erasures import read_erasures
 from app.ledger.evidence import read_evidence
 from app.ledger.progress import Progress, read_progress
 from app.ledger.states import read_state
+from app.registry.marks import erased_versions
 from app.registry.replicas import Replica, live_replicas
 from app.registry.store import read_roles
 
@@ -87,6 +89,10 @@ class Status(Frozen):
     decisions: tuple[DecisionStatus, ...] = ()
     metrics_url: str | None = None
     reports: tuple[str, ...] = ()
+    erasures: tuple[str, ...] = ()
+    marked: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="Receipts of what each version had learned and is erased."
+    )
 
 
 _COUNTED = tuple(name for name in Status.model_fields if name.startswith("num_"))
@@ -123,6 +129,8 @@ def read_status(config: Config, ledger: Ledger, wall: datetime | None = None) ->
         decisions=tuple(_decision(item) for item in decisions[-NUM_RECENT:]),
         metrics_url=told.get("metrics_url"),
         reports=tuple(told.get("reports", ())),
+        erasures=tuple(each.receipt for each in read_erasures(ledger, config.name)),
+        marked=erased_versions(ledger, config.name),
         **{name: int(told.get(name, 0)) for name in _COUNTED},
     )
 
@@ -180,7 +188,19 @@ def _facts(status: Status) -> list[tuple[str, str]]:
         ("so far", f"{counts.retrainings} retrainings, {counts.recalibrations} recalibrations, "
                    f"{counts.promotions} promotions, {counts.refusals} refusals, "
                    f"{counts.rollbacks} rollbacks, {counts.failures} failures"),
+        *_erasure_facts(status),
     ]  # fmt: skip
+
+
+def _erasure_facts(status: Status) -> list[tuple[str, str]]:
+    """Say whose models had learned from erased rows; nothing where nobody was erased."""
+    if not status.erasures:
+        return []
+    champion = status.marked.get(status.roles.champion or "", ())
+    told = f"{len(status.erasures)} erasures, {len(status.marked)} versions had learned from them"
+    if champion:
+        told += f"; so had the champion ({', '.join(champion)}): the next training will not"
+    return [("erased", told)]
 
 
 def _decisions_table(decisions: Sequence[DecisionStatus]) -> Table:

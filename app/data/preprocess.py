@@ -19,7 +19,9 @@ from pydantic import Field
 
 from app.config import Config
 from app.contracts.rows import Contract, Frozen
+from app.data.arrivals import arriving
 from app.data.files import DELIVERY, NOWHERE, POSITION, SourceError
+from app.data.forgetting import refuse_erased, withhold_erased
 from app.data.intake import (
     TIME,
     Settled,
@@ -73,16 +75,21 @@ def ingest(
         _left_off(tables, "labels", source.label_deliveries),
     )
     judged = _judge(source, _pending(source.deliveries, rows), config.contract, rows, pseudonymiser)
-    seen = tables.read("events", columns=[config.contract.id])[config.contract.id].combine_chunks()
-    settled = settle(judged, config.contract, seen, pseudonymiser)
-    ids = settled.accepted[config.contract.id].combine_chunks()
-    num_labels_in, outcomes = _judge_labels(source, known, pa.concat_arrays([seen, ids]))
-    _commit(
-        tables,
-        _Judged(source.deliveries, rows, settled),
-        _Judged(source.label_deliveries, known, outcomes),
-        at,
-    )
+    with arriving(config) as erased:
+        judged = refuse_erased(judged, config.contract, erased)
+        column = tables.read("events", columns=[config.contract.id])[config.contract.id]
+        seen = column.combine_chunks()
+        settled = settle(judged, config.contract, seen, pseudonymiser)
+        ids = settled.accepted[config.contract.id].combine_chunks()
+        num_labels_in, outcomes = _judge_labels(source, known, pa.concat_arrays([seen, ids]))
+        withheld = withhold_erased(outcomes.quarantined, config.contract, erased)
+        outcomes = Settled(outcomes.accepted, withheld)
+        _commit(
+            tables,
+            _Judged(source.deliveries, rows, settled),
+            _Judged(source.label_deliveries, known, outcomes),
+            at,
+        )
     return IngestResult(
         num_deliveries=len(_pending(source.deliveries, rows)),
         num_in=judged.num_rows,

@@ -6,6 +6,7 @@ is public: it keeps these hashes apart from others, it hides nothing.
 """
 
 import hashlib
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -13,15 +14,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from app.contracts.erasure import Reduction
 from app.contracts.records import DatasetVersion
 from app.contracts.rows import TIMESTAMP, Contract
 from app.data.labels import known_labels
-from app.data.tables import Tables
+from app.data.reductions import SnapshotCheck, check_snapshot
+from app.data.tables import TableName, Tables
 from app.security.secrets import SecretError
 
 DIGEST_KEY = b"mainspring snapshot rows, version 1"
 HASH_BYTES = 16
 STATES = ("pending", "known", "void")
+Keep = Callable[[TableName, pa.Table], npt.NDArray[np.bool_]]
 
 
 class SnapshotAltered(ValueError):
@@ -63,17 +67,40 @@ def take_snapshot(
     )
 
 
-def load_snapshot(tables: Tables, contract: Contract, dataset: DatasetVersion) -> pa.Table:
+def load_snapshot(
+    tables: Tables,
+    contract: Contract,
+    dataset: DatasetVersion,
+    reductions: Sequence[Reduction] = (),
+) -> pa.Table:
     """Load the rows of a snapshot, sorted by prediction time and id.
 
     Columns: those of the contract, `prediction_time`, `label` (int8; null unless known) and
     `state`, one of "known", "void", "pending". Raises SnapshotAltered when they are not the rows
-    that were pinned.
+    that were pinned, nor those that the given reductions, made by erasures, left of them.
     """
-    versions = dataset.events_version, dataset.labels_version
-    window, cuts = (dataset.start, dataset.end), (dataset.known_at, dataset.received_by)
+    rows, check = open_snapshot(tables, contract, dataset, reductions)
+    if check.state == "altered":
+        raise SnapshotAltered(
+            f"{tables.root}: the snapshot of {dataset.num_rows} rows is altered, the tables now "
+            f"give {rows.num_rows} rows with digest {check.found}; {check.reason}; "
+            "restore them or take a new snapshot"
+        )
+    return rows
+
+
+def open_snapshot(
+    tables: Tables,
+    contract: Contract,
+    dataset: DatasetVersion,
+    reductions: Sequence[Reduction] = (),
+) -> tuple[pa.Table, SnapshotCheck]:
+    """Load what the tables now give for a snapshot, and say in which state it is.
+
+    Raises SnapshotAltered when its versions cannot be read at all.
+    """
     try:
-        rows = _rows(tables, contract, window, cuts, versions)
+        rows = snapshot_rows(tables, contract, dataset)
     except SecretError:  # The rows may well be there: the key is not.
         raise
     except (OSError, ValueError) as error:
@@ -81,14 +108,20 @@ def load_snapshot(tables: Tables, contract: Contract, dataset: DatasetVersion) -
             f"{tables.root}: files of the snapshot are gone or damaged ({error}); "
             "restore them or take a new snapshot"
         ) from error
-    digest = digest_rows(rows)
-    if digest != dataset.digest:
-        raise SnapshotAltered(
-            f"{tables.root}: the snapshot of {dataset.num_rows} rows has digest {dataset.digest}, "
-            f"the tables now give {rows.num_rows} rows with digest {digest}; "
-            "restore them or take a new snapshot"
-        )
-    return rows
+    return rows, check_snapshot(dataset.digest, digest_rows(rows), reductions)
+
+
+def snapshot_rows(
+    tables: Tables, contract: Contract, dataset: DatasetVersion, keep: Keep | None = None
+) -> pa.Table:
+    """Load what the tables give for a snapshot, unchecked.
+
+    `keep` says of a table's rows which ones stay, booleans [rows]: so it can be asked what would be
+    left of the snapshot without some rows.
+    """
+    versions = dataset.events_version, dataset.labels_version
+    window, cuts = (dataset.start, dataset.end), (dataset.known_at, dataset.received_by)
+    return _rows(tables, contract, window, cuts, versions, keep)
 
 
 def digest_rows(rows: pa.Table) -> str:
@@ -154,6 +187,7 @@ def _rows(
     window: tuple[datetime | None, datetime],
     cuts: tuple[datetime, datetime | None],
     versions: tuple[int, int],
+    keep: Keep | None = None,
 ) -> pa.Table:
     start, end = window
     time = pc.field("prediction_time")
@@ -161,7 +195,8 @@ def _rows(
     if start is not None:
         inside = inside & (time >= pa.scalar(start, TIMESTAMP))
     columns = [*contract.schema.names, "prediction_time", "ingested_at", "source"]
-    events = _distinct(tables.read("events", versions[0], columns, inside), contract)
+    events = _kept("events", tables.read("events", versions[0], columns, inside), keep)
+    events = _distinct(events, contract)
     order = pc.sort_indices(
         events, sort_keys=[("prediction_time", "ascending"), (contract.id, "ascending")]
     )
@@ -171,7 +206,12 @@ def _rows(
         if versions[1] >= 0
         else tables.schema("labels").empty_table()
     )
+    labels = _kept("labels", labels, keep)
     return _join(events, known_labels(labels, *cuts), contract).combine_chunks()
+
+
+def _kept(name: TableName, rows: pa.Table, keep: Keep | None) -> pa.Table:
+    return rows if keep is None else rows.filter(pa.array(keep(name, rows)))
 
 
 def _distinct(events: pa.Table, contract: Contract) -> pa.Table:

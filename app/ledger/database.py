@@ -5,6 +5,7 @@ SQLite and PostgreSQL differ only in this file.
 """
 
 import contextlib
+import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,11 @@ from app.ledger.migrations import migrate
 _BUSY_SECONDS = 30
 # Any number, the same in every process: it names the one lock that writers of the ledger share.
 _WRITER_LOCK = 7_246_101
+_PURGE_SECONDS = 30.0
+
+
+class LedgerBusy(RuntimeError):
+    """The ledger cannot be purged while others use it."""
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -64,6 +70,23 @@ class Ledger:
         with self._engine.connect() as connection, connection.begin():
             yield connection
 
+    def purge(self) -> None:
+        """Overwrite what was deleted: afterwards no file of the ledger holds its bytes.
+
+        A database keeps deleted bytes in free pages and in its log. Waits for the transactions
+        under way. Raises LedgerBusy when readers keep the log from being emptied.
+        """
+        if self._engine.dialect.name != "sqlite":
+            with self._engine.connect() as connection:
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+                connection.exec_driver_sql("VACUUM FULL")
+            return
+        with contextlib.closing(self._engine.raw_connection()) as raw:
+            if not _purge_sqlite(raw.cursor()):
+                raise LedgerBusy(
+                    "ledger: it cannot be purged while somebody reads or writes; try again later"
+                )
+
     def close(self) -> None:
         """Close every pooled connection."""
         self._engine.dispose()
@@ -100,6 +123,19 @@ def _prepare_sqlite(connection: Any, record: object) -> None:
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.close()
+
+
+def _purge_sqlite(cursor: Any) -> bool:
+    """Write the file anew without deleted bytes and empty the log; False when others are there."""
+    cursor.execute(f"PRAGMA busy_timeout = {int(_PURGE_SECONDS * 1000)}")
+    try:
+        cursor.execute("VACUUM")
+        busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        cursor.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
+    return not busy
 
 
 def _begin_sqlite(connection: Connection) -> None:

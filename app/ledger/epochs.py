@@ -28,13 +28,16 @@ def monitor_name(model: str) -> str:
 def take_epoch(ledger: Ledger, name: str) -> int:
     """Become the newest holder of a name; every older holder is fenced from now on."""
     with ledger.transaction() as connection:
-        current = _current(connection, name)
-        if current == 0:
-            connection.execute(insert(EPOCHS).values(name=name, epoch=1))
-        else:
-            connection.execute(
-                update(EPOCHS).where(EPOCHS.c.name == name).values(epoch=current + 1)
-            )
+        return next_epoch(connection, name)
+
+
+def next_epoch(connection: Connection, name: str) -> int:
+    """Fence every holder of a name, inside the caller's transaction, and give the new epoch."""
+    current = _current(connection, name)
+    if current == 0:
+        connection.execute(insert(EPOCHS).values(name=name, epoch=1))
+    else:
+        connection.execute(update(EPOCHS).where(EPOCHS.c.name == name).values(epoch=current + 1))
     return current + 1
 
 

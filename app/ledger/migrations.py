@@ -70,6 +70,30 @@ STEPS: tuple[Step, ...] = (
                 PRIMARY KEY (model, replica))""",
         ),
     ),
+    Step(
+        2,
+        "erasure",
+        (
+            """CREATE TABLE erasures (
+                receipt TEXT PRIMARY KEY, model TEXT NOT NULL, sequence BIGINT NOT NULL,
+                began_at TEXT NOT NULL, subjects TEXT NOT NULL, record TEXT,
+                UNIQUE (model, sequence))""",
+            """CREATE TABLE erasure_steps (
+                receipt TEXT NOT NULL, step TEXT NOT NULL, model TEXT NOT NULL,
+                at TEXT NOT NULL, outcome TEXT NOT NULL, PRIMARY KEY (receipt, step))""",
+            """CREATE TABLE tombstones (
+                model TEXT NOT NULL, kind TEXT NOT NULL, hash TEXT NOT NULL,
+                receipt TEXT NOT NULL, level BIGINT NOT NULL,
+                PRIMARY KEY (receipt, kind, hash))""",
+            "CREATE INDEX tombstones_by_level ON tombstones (model, level)",
+            """CREATE TABLE reductions (
+                receipt TEXT NOT NULL, snapshot TEXT NOT NULL, model TEXT NOT NULL,
+                record TEXT NOT NULL, PRIMARY KEY (receipt, snapshot))""",
+            """CREATE TABLE erased_versions (
+                receipt TEXT NOT NULL, digest TEXT NOT NULL, model TEXT NOT NULL,
+                PRIMARY KEY (receipt, digest))""",
+        ),
+    ),
 )
 
 

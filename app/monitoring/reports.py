@@ -5,6 +5,7 @@ takes many seconds and hundreds of megabytes, so the monitor has it run apart.
 """
 
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,8 @@ from app.contracts.records import DatasetVersion
 from app.contracts.rows import TIMESTAMP, Contract
 from app.data.snapshots import load_snapshot
 from app.data.tables import open_tables
+from app.ledger.database import open_ledger
+from app.ledger.erasures import read_reductions
 from app.monitoring.distinct import first
 from app.monitoring.evidence import Window
 from app.monitoring.fold import LIVE_SOURCE
@@ -37,10 +40,12 @@ def report_window(
     """Compare the rows that a version learned from with the live rows of a window.
 
     Both sides are thinned to `monitoring.report_rows`. Raises SnapshotAltered when the training
-    rows are not the ones that were pinned.
+    rows are not the ones that were pinned, nor what erasures left of them.
     """
     tables = open_tables(config)
-    reference = load_snapshot(tables, config.contract, dataset)
+    with closing(open_ledger(config.ledger_url)) as ledger:
+        reductions = read_reductions(ledger, config.name)
+    reference = load_snapshot(tables, config.contract, dataset, reductions)
     time = pc.field("prediction_time")
     after, before = pa.scalar(window.start, TIMESTAMP), pa.scalar(window.end, TIMESTAMP)
     inside = (time >= after) & (time < before) & (pc.field("source") == LIVE_SOURCE)

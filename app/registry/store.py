@@ -24,6 +24,7 @@ from app.ledger.database import Ledger, UtcTime
 from app.ledger.decisions import DecisionMissing, find_decision
 from app.ledger.epochs import check_epoch, steward_name
 from app.ledger.journal import append
+from app.registry.marks import mark_new_version
 from app.registry.replicas import Replica as Replica
 from app.registry.replicas import acknowledge as acknowledge
 from app.registry.replicas import live_replicas as live_replicas
@@ -97,6 +98,7 @@ def register_version(ledger: Ledger, version: ModelVersion) -> ModelVersion:
             "kind": version.kind,
         }
         append(connection, version.model, "registered", facts, version.created_at)
+        mark_new_version(connection, version)
     return version
 
 

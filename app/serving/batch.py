@@ -13,6 +13,7 @@ import ray.data
 import torch
 
 from app.config import Config
+from app.data.arrivals import standing_tombstones
 from app.data.files import Piece
 from app.data.inline import Inline
 from app.ledger.database import open_ledger
@@ -53,6 +54,7 @@ class Scorer:
             Pseudonymiser(pseudonym_key(config)),
             version,
             inline,
+            standing_tombstones(config),
         )
         self._into = into
         self._pieces = pieces

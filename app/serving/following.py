@@ -25,7 +25,16 @@ HEARTBEAT_SECONDS = 2.0
 class Follower:
     """Keeps a replica's residents in step with the ledger's roles."""
 
-    def __init__(self, ledger: Ledger, model: str, replica: str, residents: Residents) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        model: str,
+        replica: str,
+        residents: Residents,
+        also: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Follow for one replica; `also` is called at each tick, before it acknowledges."""
+        self._also = also
         self._ledger = ledger
         self._model = model
         self._replica = replica
@@ -39,6 +48,7 @@ class Follower:
         `wall` is seconds since 1970, `steady` seconds of a clock that never jumps. Raises
         SQLAlchemyError when the ledger is away; the residents then stay as they are.
         """
+        self._also()
         self._residents.advance(read_roles(self._ledger, self._model), steady)
         current = self._residents.current
         generation = current.roles.generation if current else 0

@@ -19,9 +19,11 @@ from pydantic import ValidationError
 
 from app.config import Config
 from app.contracts.rows import TIMESTAMP
+from app.data.forgetting import ERASED, refuse_checked
 from app.data.tables import Tables
 from app.data.validation import validate_rows
 from app.security.privacy import Pseudonymiser
+from app.security.tombstones import Tombstones
 from app.serving.arrivals import arrive
 from app.serving.capture import Spool, SpoolRefused
 from app.serving.messages import (
@@ -54,11 +56,14 @@ class Predictor:
     tables: Tables
     pseudonymiser: Pseudonymiser
     clock: Callable[[], datetime]
+    erased: Callable[[], Tombstones]
 
     def predict(self, request: PredictRequest) -> dict[str, Any]:
         """Score the rows that are acceptable; the answer is a PredictResponse.
 
-        Accepted rows, their predictions and rejected rows are in the spool when this returns.
+        Accepted rows, their predictions and rejected rows are in the spool when this returns. A row
+        about an erased subject is rejected, and only that it came is kept: who asked to be
+        forgotten is neither scored nor logged, and no prediction lacks its record.
         Raises Refused: 413 for too many rows, 422 when no row is acceptable, 503 without a champion
         or room to keep rows.
         """
@@ -68,6 +73,7 @@ class Predictor:
         contract = self.config.contract
         rows = arrive(request.rows, contract, at, _new_id, request.idempotency_keys)
         checked = validate_rows(rows, contract, pseudonymiser=self.pseudonymiser)
+        checked = refuse_checked(checked, contract, self.erased())
         rejected = _rejected(checked.quarantined)
         kept = {"quarantine": self.tables.quarantine_rows(checked.quarantined, at, SOURCE)}
         if checked.accepted.num_rows == 0:
@@ -101,7 +107,7 @@ class Predictor:
         accepted: list[Label] = []
         rejected: list[Rejected] = []
         for position, item in enumerate(request.labels):
-            reason, label = _read_label(item, now)
+            reason, label = _read_label(item, now, self.erased())
             if label is not None:
                 accepted.append(label)
             else:
@@ -234,12 +240,14 @@ def _rejected(quarantined: pa.Table) -> list[Rejected]:
     ]
 
 
-def _read_label(item: object, now: datetime) -> tuple[str, Label | None]:
+def _read_label(item: object, now: datetime, erased: Tombstones) -> tuple[str, Label | None]:
     """Read one outcome, or say why it is refused."""
     try:
         label = Label.model_validate(item)
     except ValidationError as error:
         return explain(error), None
+    if erased.is_row(label.row_id):
+        return ERASED, None
     if label.known_at is not None and label.known_at > now:
         return (
             f"known_at {label.known_at.isoformat()} is in the future, it is {now.isoformat()}",

@@ -8,13 +8,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from app.config import Config
+from app.data.arrivals import captured_arriving
 from app.data.tables import NAMES, open_tables
 from app.ledger.database import open_ledger
 from app.model.bundle import ModelBundle
 from app.registry.artifacts import Artifacts
 from app.security.privacy import Pseudonymiser
 from app.security.secrets import pseudonym_key
+from app.security.tombstones import Tombstones
 from app.serving.capture import Spool
+from app.serving.erased import TombstoneWatch
 from app.serving.following import Follower, FollowerThread, LedgerClock
 from app.serving.messages import Metadata
 from app.serving.predictor import Predictor
@@ -39,11 +42,19 @@ class Replica:
         self._config = config
         self._wall = wall
         self._spool = Spool(config.spool_path, {name: tables.schema(name) for name in NAMES})
-        self._shipper = Shipper(self._spool, tables, config.serving.ship_seconds)
+        erased = TombstoneWatch(self._ledger, config.name, Tombstones(pseudonym_key(config)))
+        self._shipper = Shipper(
+            self._spool,
+            tables,
+            config.serving.ship_seconds,
+            arriving=lambda: captured_arriving(config, self._ledger, tables, erased.refresh),
+        )
         self._residents = Residents(
             config.contract, lambda digest: ModelBundle.load(artifacts.path(digest), digest)
         )
-        follower = Follower(self._ledger, config.name, self._spool.id, self._residents)
+        follower = Follower(
+            self._ledger, config.name, self._spool.id, self._residents, also=erased.refresh
+        )
         self._following = FollowerThread(
             follower, config.serving.roles_poll_seconds, wall=wall, steady=steady
         )
@@ -55,6 +66,7 @@ class Replica:
             tables=tables,
             pseudonymiser=Pseudonymiser(pseudonym_key(config)),
             clock=LedgerClock(self._ledger, config, wall),
+            erased=erased,
         )
 
     def now(self) -> datetime:

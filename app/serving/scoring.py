@@ -17,9 +17,11 @@ from pydantic import Field
 
 from app.contracts.rows import Contract, Frozen
 from app.data.files import FileKind, Piece, as_they_are, find_files, open_pieces, read_piece
+from app.data.forgetting import refuse_checked
 from app.data.inline import Inline
 from app.data.validation import DERIVED, validate
 from app.security.privacy import Pseudonymiser
+from app.security.tombstones import Tombstones
 from app.serving.residents import Bundle
 
 SCORES = pa.schema(
@@ -55,6 +57,7 @@ class Scoring(NamedTuple):
     pseudonymiser: Pseudonymiser
     version: str
     inline: Inline | None = None
+    erased: Tombstones | None = None
 
 
 def find_pieces(
@@ -89,6 +92,8 @@ def score_piece(piece: Piece, scoring: Scoring) -> pa.Table:
     if scoring.inline is not None:
         rows = scoring.inline.rows(rows, piece.path)
     checked = validate(rows.table, scoring.contract, pseudonymiser=scoring.pseudonymiser)
+    if scoring.erased:
+        checked = refuse_checked(checked, scoring.contract, scoring.erased)
     scored = pa.table(
         {
             "position": rows.positions[checked.positions],

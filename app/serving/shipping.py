@@ -5,17 +5,25 @@ not yet deleted when the process died is not doubled. Knows files, locks and tab
 of what rows mean.
 """
 
+import contextlib
 import logging
 import math
 import threading
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, cast
 
+import pyarrow as pa
+
 from app.background import Rounds
+from app.data.arrivals import Arrival
+from app.data.forgetting import forget_captured
 from app.data.tables import TableName, Tables
 from app.serving.capture import CLOSED, DAMAGED, OPEN, Spool, locked, read_segment
 
+Arriving = Callable[[], AbstractContextManager[Arrival | None]]
 logger = logging.getLogger(__name__)
 ADOPT_SECONDS = 5.0
 MAX_PAUSE_SECONDS = 10.0
@@ -30,11 +38,14 @@ class ShippingCounts(NamedTuple):
     problem: str | None
 
 
-def ship_folder(folder: Path, tables: Tables, shipped: Counter[str]) -> None:
+def ship_folder(
+    folder: Path, tables: Tables, shipped: Counter[str], arrival: Arrival | None = None
+) -> None:
     """Append every closed segment of a spool in order, delete it, and count its rows in `shipped`.
 
-    Segments are numbered upwards and a table remembers the highest number, so the order must not
-    change: the first failure ends the round and is raised.
+    Rows about erased subjects are not appended. Segments are numbered upwards and a table remembers
+    the highest number, so the order must not change: the first failure ends the round and is
+    raised.
     """
     for path in sorted(folder.glob(f"*{CLOSED}")):
         segment = read_segment(path)
@@ -44,7 +55,10 @@ def ship_folder(folder: Path, tables: Tables, shipped: Counter[str]) -> None:
                 path,
                 segment.torn_bytes,
             )
-        for name, table in segment.tables.items():
+        rows = segment.tables
+        if arrival is not None:
+            rows = _admitted(rows, tables, arrival)
+        for name, table in rows.items():
             transaction = (f"{folder.name}:{name}", int(path.stem))
             tables.append(cast(TableName, name), table, transaction=transaction)
         if segment.damaged:
@@ -55,7 +69,16 @@ def ship_folder(folder: Path, tables: Tables, shipped: Counter[str]) -> None:
         shipped.update({name: table.num_rows for name, table in segment.tables.items()})
 
 
-def adopt_spools(root: Path, tables: Tables) -> Counter[str]:
+def _admitted(rows: dict[str, pa.Table], tables: Tables, arrival: Arrival) -> dict[str, pa.Table]:
+    """Leave out rows about erased subjects, and note them: their outcomes may come later."""
+    schema = tables.schema("quarantine")
+    captured = forget_captured(rows, schema, tables.contract, arrival.erased)
+    if captured.dropped:
+        arrival.note(captured.dropped)
+    return captured.tables
+
+
+def adopt_spools(root: Path, tables: Tables, arrival: Arrival | None = None) -> Counter[str]:
     """Ship what dead processes left below `root`. Returns rows by table.
 
     A living owner holds its folder's lock, so its folder is passed by; so is one that another
@@ -73,7 +96,7 @@ def adopt_spools(root: Path, tables: Tables) -> Counter[str]:
         except (BlockingIOError, FileNotFoundError):
             continue
         try:
-            _empty(folder, tables, adopted)
+            _empty(folder, tables, adopted, arrival)
         except Exception:
             logger.exception("%s: could not be adopted, will be tried again", folder)
         finally:
@@ -81,11 +104,11 @@ def adopt_spools(root: Path, tables: Tables) -> Counter[str]:
     return adopted
 
 
-def _empty(folder: Path, tables: Tables, shipped: Counter[str]) -> None:
+def _empty(folder: Path, tables: Tables, shipped: Counter[str], arrival: Arrival | None) -> None:
     """Ship a folder whose lock is held and remove it."""
     for path in folder.glob(f"*{OPEN}"):
         path.rename(path.with_suffix(CLOSED))
-    ship_folder(folder, tables, shipped)
+    ship_folder(folder, tables, shipped, arrival)
     if not any(folder.glob(f"*{DAMAGED}")):
         # Claims are made under the same lock, so nobody can claim a folder that is half removed.
         with locked(folder.parent / "lock"):
@@ -96,7 +119,15 @@ def _empty(folder: Path, tables: Tables, shipped: Counter[str]) -> None:
 class Shipper:
     """A thread that ships a living process's spool and adopts those of dead ones."""
 
-    def __init__(self, spool: Spool, tables: Tables, every_seconds: float) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        tables: Tables,
+        every_seconds: float,
+        arriving: Arriving = contextlib.nullcontext,
+    ) -> None:
+        """Ship so often; `arriving` tells who was erased, for as long as rows are shipped."""
+        self._arriving = arriving
         self._spool = spool
         self._tables = tables
         self._every_seconds = every_seconds
@@ -135,16 +166,17 @@ class Shipper:
 
     def ship(self) -> None:
         """Ship everything kept so far in this process's spool."""
-        with self._one_at_a_time:
+        with self._one_at_a_time, self._arriving() as arrival:
             self._spool.roll()
-            ship_folder(self._spool.folder, self._tables, self._shipped)
+            ship_folder(self._spool.folder, self._tables, self._shipped, arrival)
 
     def _round(self) -> float:
         rounds_to_adopt = max(1, math.ceil(ADOPT_SECONDS / self._every_seconds))
         try:
             self.ship()
             if self._num_rounds % rounds_to_adopt == 0:
-                self._adopted += adopt_spools(self._spool.folder.parent, self._tables)
+                with self._arriving() as arrival:
+                    self._adopted += adopt_spools(self._spool.folder.parent, self._tables, arrival)
             self._num_rounds += 1
             self._pause, self._problem = self._every_seconds, None
         except Exception as error:

@@ -5,10 +5,20 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from sqlalchemy import create_engine, inspect, text
 
-from app.ledger import clock, decisions, epochs, evidence, journal, progress, states
+from app.ledger import (
+    clock,
+    database,
+    decisions,
+    epochs,
+    erasures,
+    evidence,
+    journal,
+    progress,
+    states,
+)
 from app.ledger.database import UtcTime, open_ledger
 from app.ledger.migrations import STEPS, LedgerMismatch, Step, migrate
-from app.registry import replicas, store
+from app.registry import marks, replicas, store
 
 NOON = datetime(2013, 4, 1, 12, tzinfo=UTC)
 
@@ -82,13 +92,14 @@ def test_opening_again_migrates_nothing(tmp_path):
 
 def test_a_new_step_is_applied_once_and_an_edited_one_is_refused(tmp_path):
     ledger = open_ledger(url(tmp_path))
-    second = Step(2, "a column", ("ALTER TABLE epochs ADD COLUMN holder TEXT",))
+    number = max(step.number for step in STEPS) + 1
+    second = Step(number, "a column", ("ALTER TABLE epochs ADD COLUMN holder TEXT",))
     with ledger.transaction() as connection:
-        assert migrate(connection, (*STEPS, second)) == [2]
+        assert migrate(connection, (*STEPS, second)) == [number]
     with ledger.transaction() as connection:
         assert migrate(connection, (*STEPS, second)) == []
     edited = second._replace(statements=("ALTER TABLE epochs ADD COLUMN owner TEXT",))
-    with pytest.raises(LedgerMismatch, match="step 2"), ledger.transaction() as connection:
+    with pytest.raises(LedgerMismatch, match=f"step {number}"), ledger.transaction() as connection:
         migrate(connection, (*STEPS, edited))
     with pytest.raises(LedgerMismatch, match="newer"):
         open_ledger(url(tmp_path))
@@ -100,7 +111,8 @@ def test_every_table_is_queried_by_the_columns_that_it_has(tmp_path):
     tables = [
         clock.CLOCK, decisions.DECISIONS, epochs.EPOCHS, evidence.EVIDENCE, evidence.FOLDS,
         journal.JOURNAL, progress.PROGRESS, states.STATES, store.ROLES, store.VERSIONS,
-        replicas.REPLICAS,
+        replicas.REPLICAS, erasures.ERASURES, erasures.STEPS, erasures.TOMBSTONES,
+        erasures.REDUCTIONS, marks.MARKS,
     ]  # fmt: skip
     for table in tables:
         there = {column["name"] for column in schema.get_columns(table.name)}
@@ -117,3 +129,29 @@ def test_times_are_kept_as_utc_text_in_time_order():
     assert UtcTime().process_result_value(write(NOON, None), None) == NOON
     with pytest.raises(ValueError, match="timezone-aware"):
         write(datetime(2013, 4, 1), None)
+
+
+def test_a_purged_ledger_holds_no_byte_of_what_was_deleted(tmp_path):
+    ledger = open_ledger(url(tmp_path))
+    with ledger.transaction() as connection:
+        for number in range(50):
+            connection.execute(text("INSERT INTO epochs VALUES (:name, 1)"), {
+                "name": f"somebody-{number:04d}" + "x" * 2000})  # fmt: skip
+    with ledger.transaction() as connection:
+        connection.execute(text("DELETE FROM epochs"))
+    files = lambda: b"".join(f.read_bytes() for f in tmp_path.iterdir())  # noqa: E731
+    assert b"somebody-0007" in files()
+    ledger.purge()
+    assert b"somebody" not in files()
+    assert epochs.take_epoch(ledger, "counter") == 1
+
+
+def test_a_ledger_that_somebody_reads_is_not_purged_silently(tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "_PURGE_SECONDS", 0.1)
+    ledger, other = open_ledger(url(tmp_path)), open_ledger(url(tmp_path))
+    epochs.take_epoch(ledger, "counter")
+    with other.reading() as connection:
+        connection.execute(text("SELECT count(*) FROM epochs")).scalar()
+        with pytest.raises(database.LedgerBusy, match="try again later"):
+            ledger.purge()
+    ledger.purge()
