@@ -30,13 +30,17 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a file that one task reads: a row group of Parquet, or a whole CSV file."""
+    """A part of a file that one task reads: a row group of Parquet, or a whole CSV file.
+
+    The columns `left_out` stand in the file and are never read.
+    """
 
     path: str
     kind: FileKind
     digest: str
     row_group: int = 0
     first_position: int = 0
+    left_out: tuple[str, ...] = ()
 
 
 class Rows(NamedTuple):
@@ -75,29 +79,38 @@ def find_files(given: str, kind: FileKind) -> list[Path]:
 
 
 def open_pieces(
-    path: Path, kind: FileKind, wanted: Collection[str], optional: Collection[str] = ()
+    path: Path,
+    kind: FileKind,
+    wanted: Collection[str],
+    optional: Collection[str] = (),
+    forbidden: Collection[str] = (),
 ) -> list[Piece]:
-    """Check a file as a whole and divide it.
+    """Check a file as a whole and divide it; forbidden columns may be there, and are left out.
 
     Raises SourceError for a file that is empty or cut off, or whose columns are others.
     """
     if path.stat().st_size == 0:
         raise SourceError(f"{path}: the file is empty; deliver it again")
     digest = digest_file(path)
+    allowed = [*optional, *forbidden]
     if kind == "csv":
-        check_names(_header(path), wanted, optional, str(path))
-        return [Piece(str(path), kind, digest)]
+        names = _header(path)
+        check_names(names, wanted, allowed, str(path))
+        return [Piece(str(path), kind, digest, left_out=_both(names, forbidden))]
     try:
         footer = pq.read_metadata(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise SourceError(
             f"{path}: no whole parquet file, deliver it again ({_first_line(error)})"
         ) from error
-    check_names(footer.schema.to_arrow_schema().names, wanted, optional, str(path))
+    names = footer.schema.to_arrow_schema().names
+    check_names(names, wanted, allowed, str(path))
+    left_out = _both(names, forbidden)
     sizes = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
     return [
-        Piece(str(path), kind, digest, group, int(starts[group])) for group in range(len(sizes))
+        Piece(str(path), kind, digest, group, int(starts[group]), left_out)
+        for group in range(len(sizes))
     ]
 
 
@@ -106,7 +119,9 @@ def read_piece(piece: Piece) -> Rows:
     try:
         if piece.kind == "csv":
             return _read_csv(piece)
-        table = pq.ParquetFile(piece.path).read_row_group(piece.row_group)
+        file = pq.ParquetFile(piece.path)
+        names = _others(file.schema_arrow.names, piece.left_out) if piece.left_out else None
+        table = file.read_row_group(piece.row_group, columns=names)
     except (pa.ArrowException, OSError) as error:
         raise SourceError(
             f"{piece.path}: row group {piece.row_group} cannot be read, deliver the file again "
@@ -156,6 +171,14 @@ def check_names(
         raise SourceError(f"{place}: {'; '.join(parts)}; {advice}, or change contract.columns")
 
 
+def _both(names: Collection[str], wanted: Collection[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name in wanted)
+
+
+def _others(names: Collection[str], left_out: Collection[str]) -> list[str]:
+    return [name for name in names if name not in left_out]
+
+
 def _header(path: Path) -> list[str]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
@@ -181,6 +204,7 @@ def _read_csv(piece: Piece) -> Rows:
         read_options=pacsv.ReadOptions(use_threads=False),
         parse_options=pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
         convert_options=pacsv.ConvertOptions(
+            include_columns=_others(names, piece.left_out),
             column_types={name: pa.string() for name in names},
             null_values=[""],
             strings_can_be_null=True,

