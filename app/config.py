@@ -17,6 +17,7 @@ from app.contracts.rows import Contract, Frozen
 from app.sections import (
     ClusterConfig,
     FeaturesConfig,
+    IntakeConfig,
     LoopConfig,
     MonitoringConfig,
     ReplayConfig,
@@ -39,6 +40,7 @@ class Config(Frozen):
     workspace: Path = Field(description="Folder of tables, ledger, artifacts, spool and keys.")
     source: SourceConfig
     contract: Contract
+    intake: IntakeConfig = IntakeConfig()
     features: FeaturesConfig = FeaturesConfig()
     training: TrainingConfig = TrainingConfig()
     serving: ServingConfig = ServingConfig()
@@ -82,6 +84,11 @@ class Config(Frozen):
     def reports_path(self) -> Path:
         """Folder of HTML reports."""
         return self.workspace / "reports"
+
+    @property
+    def ingest_reports_path(self) -> Path:
+        """Folder of the reports on what came in, JSON and HTML."""
+        return self.reports_path / "ingest"
 
     def digest_of(self, *sections: str) -> str:
         """Digest named sections: equal digests mean equal settings, however they were written."""

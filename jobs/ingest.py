@@ -1,11 +1,14 @@
 """Bring a model's source into its tables. Running it again adds nothing."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from app.config import Config, load_config
+from app.console.ingest import page_of, write_ingest_page
+from app.data.halting import IngestStopped
 from app.data.preprocess import IngestResult, ingest
 from app.data.tables import Tables
 from app.ledger.clock import read_clock
@@ -25,19 +28,37 @@ def main(
     ] = None,
     set_: Overrides = None,
 ) -> None:
-    """Read, validate, pseudonymise and commit rows and outcomes; print what became of them."""
+    """Read, validate, pseudonymise and commit rows and outcomes; print what became of them.
+
+    The report is written as JSON and as a page, also when the policy of `intake` stops the ingest.
+    """
     with user_errors():
         settings = load_config(config, set_ or [])
         with session(settings):
-            report(run(settings, until))
+            result = run(settings, until)
+        page = page_of(Path(result.report)) if result.report else None
+        typer.secho(f"report: {result.report or 'none, nothing was delivered'}", err=True)
+        typer.secho(f"page: {page or 'none'}", err=True)
+        report({**result.model_dump(mode="json"), "page": str(page) if page else None})
 
 
 def run(config: Config, until: datetime | None = None) -> IngestResult:
-    """Ingest in a session that is open already; rows arrive at the time of the model's clock."""
+    """Ingest in a session that is open already; rows arrive at the time of the model's clock.
+
+    The page of the report is written beside it; IngestStopped goes on after that.
+    """
     if until is not None and until.tzinfo is None:
         until = until.replace(tzinfo=UTC)
     clock = read_clock(open_ledger(config.ledger_url), config, datetime.now(UTC))
-    return ingest(config, Tables(config.tables_path, config.contract), until, at=clock.now)
+    tables = Tables(config.tables_path, config.contract)
+    try:
+        result = ingest(config, tables, until, at=clock.now)
+    except IngestStopped as stopped:
+        typer.secho(f"page: {write_ingest_page(stopped.report)}", err=True)
+        raise
+    if result.report:
+        write_ingest_page(Path(result.report))
+    return result
 
 
 if __name__ == "__main__":

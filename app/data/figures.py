@@ -21,7 +21,9 @@ from app.contracts.rows import Column
 
 # Numbers are counted by their first 8 bits of mantissa: whole numbers up to 512 exactly, others to
 # one part in 256 of their size.
-TRUNCATED_BITS = 52 - 8
+TRUNCATED_BITS = np.uint64(52 - 8)
+# From so many values on, counting all 2**20 truncated numbers is faster than sorting.
+MANY = 50_000
 MAX_VALUES = 1000
 
 
@@ -46,9 +48,17 @@ class Numbers:
         known = known[np.isfinite(known)]
         if not len(known):
             return cls()
-        bits = known.view(np.int64) >> TRUNCATED_BITS << TRUNCATED_BITS
-        values, counts = np.unique(bits.view(np.float64), return_counts=True)
-        return cls(values, counts.astype(np.int64), float(known.min()), float(known.max()))
+        keys = (known.view(np.uint64) >> TRUNCATED_BITS).astype(np.int64)
+        if len(keys) < MANY:
+            found, counts = np.unique(keys, return_counts=True)
+        else:
+            counted = np.bincount(keys)
+            found = np.flatnonzero(counted)
+            counts = counted[found]
+        values = (found.astype(np.uint64) << TRUNCATED_BITS).view(np.float64)
+        order = np.argsort(values)
+        limits = float(known.min()), float(known.max())
+        return cls(values[order], counts[order].astype(np.int64), *limits)
 
     def merge(self, other: Self) -> Self:
         """Add two blocks."""

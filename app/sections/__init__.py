@@ -3,7 +3,7 @@
 One file a stage; knows nothing of files, or of the parts that read the dials.
 """
 
-from app.sections.data import FeaturesConfig, SourceConfig, SplitConfig
+from app.sections.data import FeaturesConfig, IntakeConfig, SourceConfig, SplitConfig
 from app.sections.loop import DiagnosisConfig, GateConfig, GovernorConfig, LoopConfig, WatchConfig
 from app.sections.monitoring import MonitoringConfig
 from app.sections.running import ClusterConfig, ReplayConfig
@@ -16,6 +16,7 @@ __all__ = [
     "FeaturesConfig",
     "GateConfig",
     "GovernorConfig",
+    "IntakeConfig",
     "LoopConfig",
     "MonitoringConfig",
     "NetworkConfig",

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.contracts.rows import Contract
@@ -51,6 +51,7 @@ def test_the_repeated_value_of_a_personal_column_is_not_told(
 values = st.lists(st.none() | st.sampled_from([0.0, -0.0, 1.0, 2.0]), max_size=8)
 
 
+@settings(deadline=None)
 @given(values, values, st.data())
 def test_what_is_kept_is_what_a_set_would_keep(
     parcels: Contract, rains: list[float | None], before: list[float | None], data: st.DataObject
