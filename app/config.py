@@ -18,6 +18,7 @@ from app.sections import (
     ClusterConfig,
     EncryptionConfig,
     FeaturesConfig,
+    IntakeConfig,
     LoopConfig,
     MonitoringConfig,
     ReplayConfig,
@@ -41,6 +42,7 @@ class Config(Frozen):
     workspace: Path = Field(description="Folder of tables, ledger, artifacts, spool and keys.")
     source: SourceConfig
     contract: Contract
+    intake: IntakeConfig = IntakeConfig()
     features: FeaturesConfig = FeaturesConfig()
     training: TrainingConfig = TrainingConfig()
     serving: ServingConfig = ServingConfig()
@@ -92,6 +94,11 @@ class Config(Frozen):
     def reports_path(self) -> Path:
         """Folder of HTML reports."""
         return self.workspace / "reports"
+
+    @property
+    def ingest_reports_path(self) -> Path:
+        """Folder of the reports on what came in, JSON and HTML."""
+        return self.reports_path / "ingest"
 
     def digest_of(self, *sections: str) -> str:
         """Digest named sections: equal digests mean equal settings, however they were written."""

@@ -1,4 +1,4 @@
-"""Describe the columns of one model: names, types, limits, privacy.
+"""Describe the columns of one model: names, types, limits, rules, privacy.
 
 Knows Arrow types and nothing of files, tables, HTTP or Ray. Everything that handles rows
 (validation, requests, responses, tables, the encoder) reads this one description.
@@ -11,8 +11,13 @@ from typing import Literal, Self
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.contracts.expressions import Expression, ExpressionError, Type
+from app.contracts.syntax import MAX_CHARACTERS, parse
+
 Kind = Literal["number", "category", "time", "identifier"]
-Privacy = Literal["public", "quasi", "personal"]
+# A public value may be shown; a quasi one may help to find a person; of a personal one only a
+# keyed pseudonym is kept; a forbidden one is dropped at first touch.
+Privacy = Literal["public", "quasi", "personal", "forbidden"]
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 ARROW_TYPES: dict[str, pa.DataType] = {
@@ -41,6 +46,9 @@ class Column(Frozen):
     maximum: float | None = None
     categories: tuple[str, ...] | None = Field(
         None, description="A closed set; absent means that any string is accepted."
+    )
+    unique: bool = Field(
+        False, description="No value comes twice, in one ingest or in two; nulls may."
     )
     privacy: Privacy = "public"
     feature: bool = Field(True, description="False keeps the column out of the encoder.")
@@ -74,6 +82,25 @@ class Column(Frozen):
         """The Arrow type that holds this column."""
         return ARROW_TYPES[self.kind]
 
+    @property
+    def expression_type(self) -> Type:
+        """What an expression takes this column for; of a personal one it sees the pseudonym."""
+        if self.privacy == "personal":
+            return "pseudonym"
+        return self.kind if self.kind in ("number", "time") else "text"
+
+
+class Rule(Frozen):
+    """What must hold between the columns of a row. It is broken where it is definitely false."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    expect: str = Field(
+        min_length=1,
+        max_length=MAX_CHARACTERS,
+        description="A condition over columns, e.g. pickup < delivery; a null leaves it open.",
+    )
+    description: str = ""
+
 
 class Contract(Frozen):
     """The columns of one model and the role that each plays."""
@@ -86,11 +113,31 @@ class Contract(Frozen):
     entity: str | None = Field(None, description="Column that names who or what a row is about.")
     label: str = Field(description="Name of the binary label; it is not among the columns.")
     slices: tuple[str, ...] = Field((), description="Category columns by which quality is watched.")
-    columns: tuple[Column, ...]
+    columns: tuple[Column, ...] = Field(
+        description="What a row carries. A forbidden column may be listed here and moves to "
+        "`forbidden`: nothing that goes through the columns of a model can meet it."
+    )
+    forbidden: tuple[Column, ...] = Field((), description="Columns that must never come in.")
+    rules: tuple[Rule, ...] = ()
+
+    @model_validator(mode="after")
+    def _set_forbidden_apart(self) -> Self:
+        apart = [column for column in self.columns if column.privacy == "forbidden"]
+        for column in self.forbidden:
+            if column.privacy != "forbidden":
+                raise ValueError(
+                    f"contract.forbidden: {column.name} is {column.privacy}; "
+                    "list it among the columns or make it forbidden"
+                )
+        # The contract is frozen for all others; it is still being made here.
+        kept = tuple(column for column in self.columns if column.privacy != "forbidden")
+        object.__setattr__(self, "columns", kept)
+        object.__setattr__(self, "forbidden", (*self.forbidden, *apart))
+        return self
 
     @model_validator(mode="after")
     def _roles_name_columns(self) -> Self:
-        names = [column.name for column in self.columns]
+        names = [column.name for column in (*self.columns, *self.forbidden)]
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
             raise ValueError(f"contract.columns: {', '.join(doubled)} given more than once")
@@ -110,7 +157,18 @@ class Contract(Frozen):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _rules_can_be_judged(self) -> Self:
+        names = [rule.name for rule in self.rules]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"contract.rules: {', '.join(doubled)} given more than once")
+        assert len(self.conditions) == len(self.rules)
+        return self
+
     def _require(self, role: str, name: str, kind: Kind) -> None:
+        if name in self.forbidden_names:
+            raise ValueError(f"contract.{role}: {name} is forbidden; name a column that comes in")
         found = next((column for column in self.columns if column.name == name), None)
         if found is None:
             raise ValueError(f"contract.{role}: no column is named {name}")
@@ -121,6 +179,23 @@ class Contract(Frozen):
     def by_name(self) -> dict[str, Column]:
         """Columns by name."""
         return {column.name: column for column in self.columns}
+
+    @cached_property
+    def forbidden_names(self) -> frozenset[str]:
+        """Names of the columns that must never come in."""
+        return frozenset(column.name for column in self.forbidden)
+
+    @cached_property
+    def conditions(self) -> dict[str, Expression]:
+        """What each rule expects, read. Raises ValueError that names the rule and the place."""
+        types = {column.name: column.expression_type for column in self.columns}
+        read = {}
+        for rule in self.rules:
+            try:
+                read[rule.name] = parse(rule.expect, types)
+            except ExpressionError as error:
+                raise ValueError(f"contract.rules.{rule.name}.expect: {error}") from None
+        return read
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -145,6 +220,17 @@ class Contract(Frozen):
     def generated(self) -> tuple[str, ...]:
         """Columns that are made on arrival where a row comes without them."""
         return tuple(c.name for c in self.columns if c.generated)
+
+    @property
+    def unique(self) -> tuple[Column, ...]:
+        """Columns no value of which comes twice; the id is the first."""
+        others = (c for c in self.columns if c.unique and c.name != self.id)
+        return (self.by_name[self.id], *others)
+
+    @property
+    def guarded(self) -> bool:
+        """Whether rows may hold values that must be seen nowhere."""
+        return bool(self.personal or self.forbidden)
 
     @property
     def lead(self) -> timedelta:

@@ -28,11 +28,22 @@ class Cells(NamedTuple):
 
 
 def shown(value: object, column: Column) -> str:
-    """Quote a value in a message, cut to a readable length; a personal value is never shown."""
+    """Quote a value in a message, cut to a readable length; a personal value is never shown.
+
+    Neither is a nested one: it has names of its own, and one may be that of a guarded column.
+    """
     if column.privacy == "personal":
         return "a value that is withheld"
+    if is_nested(value):
+        return "a nested value that is withheld"
     text = repr(value)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+
+
+def is_nested(value: object) -> bool:
+    """Tell whether a value has parts with names: an object, or a list of more than plain values."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    return any(isinstance(part, dict | list | tuple) for part in parts)
 
 
 def cells_of_arrow(values: pa.Array | pa.ChunkedArray, column: Column) -> Cells:

@@ -30,7 +30,10 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a file that one task reads: a row group of Parquet, or a whole CSV file."""
+    """A part of a file that one task reads: a row group of Parquet, or a whole CSV file.
+
+    The columns `left_out` stand in the file and are never read.
+    """
 
     path: str
     kind: FileKind
@@ -38,6 +41,7 @@ class Piece:
     row_group: int = 0
     first_position: int = 0
     delimiter: str = ","
+    left_out: tuple[str, ...] = ()
 
 
 class Rows(NamedTuple):
@@ -89,31 +93,40 @@ def open_pieces(
     kind: FileKind,
     wanted: Collection[str],
     optional: Collection[str] = (),
+    forbidden: Collection[str] = (),
     *,
     naming: Naming = as_they_are,
     delimiter: str = ",",
 ) -> list[Piece]:
     """Check a file as a whole and divide it; `naming` translates its columns' names first.
 
+    Forbidden columns may be there, and are left out.
+
     Raises SourceError for a file that is empty or cut off, or whose columns are others.
     """
     if path.stat().st_size == 0:
         raise SourceError(f"{path}: the file is empty; deliver it again")
     digest = digest_file(path)
+    allowed = [*optional, *forbidden]
     if kind == "csv":
-        check_names(naming(read_header(path, delimiter)), wanted, optional, str(path))
-        return [Piece(str(path), kind, digest, delimiter=delimiter)]
+        names = read_header(path, delimiter)
+        check_names(naming(names), wanted, allowed, str(path))
+        left_out = _named(names, naming, forbidden)
+        return [Piece(str(path), kind, digest, delimiter=delimiter, left_out=left_out)]
     try:
         footer = pq.read_metadata(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise SourceError(
             f"{path}: no whole parquet file, deliver it again ({_first_line(error)})"
         ) from error
-    check_names(naming(footer.schema.to_arrow_schema().names), wanted, optional, str(path))
+    names = footer.schema.to_arrow_schema().names
+    check_names(naming(names), wanted, allowed, str(path))
+    left_out = _named(names, naming, forbidden)
     sizes = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
     return [
-        Piece(str(path), kind, digest, group, int(starts[group])) for group in range(len(sizes))
+        Piece(str(path), kind, digest, group, int(starts[group]), left_out=left_out)
+        for group in range(len(sizes))
     ]
 
 
@@ -122,7 +135,9 @@ def read_piece(piece: Piece) -> Rows:
     try:
         if piece.kind == "csv":
             return _read_csv(piece)
-        table = pq.ParquetFile(piece.path).read_row_group(piece.row_group)
+        file = pq.ParquetFile(piece.path)
+        names = _others(file.schema_arrow.names, piece.left_out) if piece.left_out else None
+        table = file.read_row_group(piece.row_group, columns=names)
     except (pa.ArrowException, OSError) as error:
         raise SourceError(
             f"{piece.path}: row group {piece.row_group} cannot be read, deliver the file again "
@@ -174,6 +189,15 @@ def check_names(
         raise SourceError(f"{place}: {'; '.join(parts)}; {advice}, or change contract.columns")
 
 
+def _named(names: Sequence[str], naming: Naming, forbidden: Collection[str]) -> tuple[str, ...]:
+    """Return the file's own names for the forbidden columns that it has."""
+    return tuple(own for own, name in zip(names, naming(names), strict=True) if name in forbidden)
+
+
+def _others(names: Collection[str], left_out: Collection[str]) -> list[str]:
+    return [name for name in names if name not in left_out]
+
+
 def read_header(path: Path, delimiter: str = ",") -> list[str]:
     """Read the names of a CSV file's columns. Raises SourceError when it is not in UTF-8."""
     try:
@@ -202,6 +226,7 @@ def _read_csv(piece: Piece) -> Rows:
             delimiter=piece.delimiter, newlines_in_values=True, invalid_row_handler=note
         ),
         convert_options=pacsv.ConvertOptions(
+            include_columns=_others(names, piece.left_out),
             column_types={name: pa.string() for name in names},
             null_values=[""],
             strings_can_be_null=True,

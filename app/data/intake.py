@@ -18,7 +18,8 @@ from app.contracts.rows import TIMESTAMP, Contract
 from app.contracts.times import micros_of
 from app.data.cells import cells_of_arrow
 from app.data.files import BROKEN, DELIVERY, NOWHERE, POSITION
-from app.data.quarantine import QUARANTINED, WITHHELD
+from app.data.quarantine import QUARANTINED, WITHHELD, Reasons, quarantined_rows
+from app.data.repeats import keep_first
 from app.data.validation import LABEL_COLUMNS, Validated, validate, validate_labels
 from app.security.privacy import Pseudonymiser
 
@@ -100,28 +101,37 @@ def judge_block(
 
 
 def settle(
-    judged: pa.Table, contract: Contract, seen_ids: pa.Array, pseudonymiser: Pseudonymiser
+    judged: pa.Table,
+    contract: Contract,
+    seen_ids: pa.Array,
+    pseudonymiser: Pseudonymiser,
+    *,
+    seen: Mapping[str, pa.Array] | None = None,
 ) -> Settled:
     """Refuse ids that come again, in another block or since an earlier ingest; then part the rows.
 
-    Blocks may come in any order: the first row of an id is the one of the earlier delivery and
-    position.
+    `seen` has the values of earlier ingests of the other unique columns. Blocks may come in any
+    order: the first row of an id is the one of the earlier delivery and position.
     """
     accepted = judged.filter(judged["reasons"].is_null())
     refused = judged.filter(judged["reasons"].is_valid())
     columns = accepted.select(contract.schema.names)
-    again = validate(columns, contract, seen_ids, pseudonymiser=pseudonymiser)
-    places = accepted.select([DELIVERY, POSITION, TIME])
-    repeated = _beside(
-        again.quarantined.drop_columns("position"), places.take(again.quarantined["position"])
+    reasons = Reasons()
+    before = {contract.id: seen_ids, **(seen or {})}
+    every = np.arange(columns.num_rows, dtype=np.int64)
+    first = pa.array(keep_first(columns, every, contract, reasons, before))
+    again = quarantined_rows(
+        reasons, lambda i: columns.take(pa.array(i)).to_pylist(), contract, pseudonymiser
     )
+    places = accepted.select([DELIVERY, POSITION, TIME])
+    repeated = _beside(again.drop_columns("position"), places.take(again["position"]))
     parts = [
         _in_schema(part.rename_columns({POSITION: "position"}), REFUSED)
         for part in (refused, repeated)
     ]
     quarantined = pa.concat_tables(parts)
-    kept = places.take(pa.array(again.positions)).drop_columns(POSITION)
-    return Settled(_beside(again.accepted, kept), quarantined)
+    kept = places.take(first).drop_columns(POSITION)
+    return Settled(_beside(columns.take(first).cast(contract.schema), kept), quarantined)
 
 
 def judge_labels(

@@ -9,8 +9,8 @@ import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from app.data.contents import MAX_VALUES, Tally
 from app.data.spelling import tidy
-from app.data.tally import MAX_VALUES, Tally
 
 POSITIVE = frozenset({"1", "true", "t", "yes", "y", "positive", "pos", "bad", "fraud", "churned"})
 NEGATIVE = frozenset({"0", "false", "f", "no", "n", "negative", "neg", "good", "ok", "none"})

@@ -6,6 +6,7 @@ the accepted rows, so that an ingest that was cut off at any point can simply be
 """
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from pydantic import Field
 
 from app.config import Config
 from app.contracts.rows import Contract, Frozen
+from app.data.admission import admit, arrived_outcomes, arrived_rows
 from app.data.arrivals import arriving
 from app.data.files import DELIVERY, NOWHERE, POSITION, SourceError
 from app.data.forgetting import refuse_erased, withhold_erased
@@ -55,6 +57,7 @@ class IngestResult(Frozen):
     events_version: int
     quarantine_version: int
     labels_version: int
+    report: str | None = Field(None, description="The report's file, if there was a delivery.")
 
 
 def ingest(
@@ -63,7 +66,8 @@ def ingest(
     """Bring in what a source has and the tables have not: rows asked, outcomes known by `until`.
 
     `at` is when the rows arrive, by default now. Needs a Ray session. Raises SourceError for a
-    source that cannot be read: then nothing was brought in.
+    source that cannot be read, and IngestStopped for one that breaks the policy of `intake`: then
+    nothing was brought in.
     """
     at = at or datetime.now(UTC)
     source = open_source(config, at)
@@ -77,13 +81,17 @@ def ingest(
     judged = _judge(source, _pending(source.deliveries, rows), config.contract, rows, pseudonymiser)
     with arriving(config) as erased:
         judged = refuse_erased(judged, config.contract, erased)
-        column = tables.read("events", columns=[config.contract.id])[config.contract.id]
-        seen = column.combine_chunks()
-        settled = settle(judged, config.contract, seen, pseudonymiser)
+        before = _before(tables, config.contract)
+        seen = before[config.contract.id]
+        settled = settle(judged, config.contract, seen, pseudonymiser, seen=before)
         ids = settled.accepted[config.contract.id].combine_chunks()
         num_labels_in, outcomes = _judge_labels(source, known, pa.concat_arrays([seen, ids]))
         withheld = withhold_erased(outcomes.quarantined, config.contract, erased)
         outcomes = Settled(outcomes.accepted, withheld)
+        taken, told = (_pending(source.deliveries, rows), _pending(source.label_deliveries, known))
+        arrived = arrived_rows(config, judged, settled, taken, source.pieces)
+        labels = arrived_outcomes(outcomes, num_labels_in, told, source.label_pieces)
+        report = admit(config, tables, arrived, labels, at, until)
         _commit(
             tables,
             _Judged(source.deliveries, rows, settled),
@@ -91,16 +99,17 @@ def ingest(
             at,
         )
     return IngestResult(
-        num_deliveries=len(_pending(source.deliveries, rows)),
+        num_deliveries=len(taken),
         num_in=judged.num_rows,
         num_accepted=settled.accepted.num_rows,
         num_quarantined=settled.quarantined.num_rows,
-        num_labels_in=num_labels_in,
+        num_labels_in=num_labels_in.total(),
         num_labels=outcomes.accepted.num_rows,
         num_labels_quarantined=outcomes.quarantined.num_rows,
         events_version=tables.version("events"),
         quarantine_version=tables.version("quarantine"),
         labels_version=tables.version("labels"),
+        report=str(report) if report else None,
     )
 
 
@@ -122,6 +131,13 @@ def _left_off(tables: Tables, name: TableName, deliveries: Sequence[str]) -> dic
     """Say how far each delivery is in a table; one that never was is absent."""
     marks = {d: tables.transaction(name, _application(d)) for d in deliveries}
     return {delivery: mark for delivery, mark in marks.items() if mark is not None}
+
+
+def _before(tables: Tables, contract: Contract) -> dict[str, pa.Array]:
+    """Read the values of unique columns that are in already."""
+    names = [column.name for column in contract.unique]
+    rows = tables.read("events", columns=names)
+    return {name: rows[name].combine_chunks() for name in names}
 
 
 def _pending(deliveries: Sequence[str], window: Window) -> list[str]:
@@ -152,19 +168,24 @@ def _judge(
     return order.sort_by([("order", "ascending"), (POSITION, "ascending")]).drop_columns("order")
 
 
-def _judge_labels(source: Source, window: Window, known_ids: pa.Array) -> tuple[int, Settled]:
-    """Judge the outcomes of every delivery that has some to bring."""
+def _judge_labels(
+    source: Source, window: Window, known_ids: pa.Array
+) -> tuple[Counter[str], Settled]:
+    """Judge the outcomes of every delivery that has some to bring; count them by delivery."""
     pending = _pending(source.label_deliveries, window)
     nothing = judge_labels(KNOWN_LABELS.empty_table(), "", window, known_ids)
     judged = [
-        judge_labels(labels, delivery, window, known_ids)
+        (delivery, *judge_labels(labels, delivery, window, known_ids))
         for delivery, labels in source.labels(pending)
         if delivery in pending
     ]
-    parts = [part for _, part in (nothing, *judged)]
+    num_in: Counter[str] = Counter()
+    for delivery, number, _ in judged:
+        num_in[delivery] += number
+    parts = [nothing[1], *(part for _, _, part in judged)]
     accepted = pa.concat_tables([part.accepted for part in parts])
     quarantined = pa.concat_tables([part.quarantined for part in parts])
-    return sum(number for number, _ in judged), Settled(accepted, quarantined)
+    return num_in, Settled(accepted, quarantined)
 
 
 def _commit(tables: Tables, rows: _Judged, labels: _Judged, at: datetime) -> None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from app.contracts.rows import Column
 from app.data import leakage
 from app.data.cells import cells_of_arrow
+from app.data.contents import Tally, tally
 from app.data.dials import feature_dials, loop_dials, split_by_day, training_dials
 from app.data.inline import blanked, outcome_texts, spelled
 from app.data.kinds import Spelling, guess_spelling, null_spellings
@@ -22,7 +23,6 @@ from app.data.roles import Guess, Roles, assign, judge_column
 from app.data.sensitive import guess_privacy
 from app.data.spelling import is_flat, tidy
 from app.data.survey import Survey
-from app.data.tally import Tally, tally
 from app.sections import InlineConfig
 
 GENERATED_ID, GENERATED_TIME = "row_id", "arrived_at"

@@ -12,7 +12,7 @@ import orjson
 import pyarrow as pa
 
 from app.contracts.rows import Contract
-from app.data.cells import Complaint
+from app.data.cells import Complaint, is_nested
 from app.security.privacy import Pseudonymiser
 
 QUARANTINED = pa.schema(
@@ -60,16 +60,19 @@ def render_row(
 ) -> str:
     """Render a row as JSON; personal values are pseudonyms, or withheld when there is no key.
 
-    When the contract has personal columns, the values of columns that it does not know are withheld
-    too: one of them may be a personal column under a new name.
+    When the contract has personal or forbidden columns, the values of columns that it does not know
+    are withheld too, and values that have names of their own: one of them may be such a column in
+    another place. A forbidden column is one that it does not know.
     """
     content: dict[str, object] = {}
     for name, value in row.items():
         column = contract.by_name.get(name)
         if value is None:
             content[str(name)] = None
+        elif contract.guarded and (column is None or is_nested(value)):
+            content[str(name)] = WITHHELD
         elif column is None:
-            content[str(name)] = WITHHELD if contract.personal else _plain(value)
+            content[str(name)] = _plain(value)
         elif column.privacy == "personal":
             content[name] = pseudonymiser.one(_text(value)) if pseudonymiser else WITHHELD
         else:

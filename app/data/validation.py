@@ -14,12 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.contracts.rows import Column, Contract
-from app.data.cells import Cells, Complaint, cells_of_arrow, cells_of_json
+from app.data.cells import Cells, cells_of_arrow, cells_of_json
 from app.data.labels import KNOWN_LABELS
 from app.data.limits import as_mask, each, limits
-from app.data.quarantine import RawRows, Reasons, quarantined_rows
+from app.data.quarantine import WITHHELD, RawRows, Reasons, quarantined_rows
+from app.data.repeats import keep_first
+from app.data.rules import add_broken_rules
 from app.security.privacy import Pseudonymiser
 
+FORBIDDEN = "is forbidden and must not be sent; leave it out"
 UNKNOWN_ROW = "must name an accepted row"
 DERIVED = ("prediction_time",)
 
@@ -41,10 +44,14 @@ class Validated:
 
 
 def check_columns(names: Collection[str], contract: Contract, place: str = "table") -> None:
-    """Raise SchemaMismatch unless the names are those of the contract, in any order."""
+    """Raise SchemaMismatch unless the names are those of the contract, in any order.
+
+    A forbidden column may be there: whoever reads the table drops it at once.
+    """
     wanted = contract.schema.names
     missing = [name for name in wanted if name not in names]
-    unknown = [name for name in names if name not in wanted and name not in DERIVED]
+    spared = {*wanted, *DERIVED, *contract.forbidden_names}
+    unknown = [name for name in names if name not in spared]
     if not missing and not unknown:
         return
     parts = []
@@ -79,9 +86,11 @@ def validate(
     With a pseudonymiser both parts come out protected; without one the accepted rows keep their
     personal values and the quarantined rows withhold them. Among rows of one id the first
     acceptable one is accepted. Raises SchemaMismatch when columns are missing or unknown: then no
-    row can be judged.
+    row can be judged. A forbidden column is dropped before anything looks at it.
     """
     check_columns(table.column_names, contract)
+    if contract.forbidden:
+        table = table.select([n for n in table.column_names if n not in contract.forbidden_names])
 
     def raw(positions: Sequence[int]) -> list[Mapping[str, object]]:
         rows: list[Mapping[str, object]] = table.take(pa.array(positions, pa.int64())).to_pylist()
@@ -98,7 +107,10 @@ def validate_rows(
     *,
     pseudonymiser: Pseudonymiser | None = None,
 ) -> Validated:
-    """Check rows of parsed JSON, strictly; an absent nullable column is null, others are not."""
+    """Check rows of parsed JSON, strictly; an absent nullable column is null, others are not.
+
+    A row that has a forbidden column is quarantined without its value.
+    """
     reasons, known = Reasons(), contract.by_name.keys()
     objects: list[Mapping[str, object]] = []
     broken: set[int] = set()
@@ -110,12 +122,14 @@ def validate_rows(
             broken.add(position)
             continue
         if not row.keys() <= known:
-            unknown = ", ".join(sorted(str(key)[:64] for key in row.keys() - known))
-            reasons.add("row", [(position, f"has unknown columns: {unknown}")])
+            _complain_of_others(row.keys() - known, position, contract, reasons)
         objects.append(row)
 
+    def told(position: int) -> str:
+        return WITHHELD if contract.guarded else ascii(rows[position])
+
     def raw(positions: Sequence[int]) -> list[Mapping[str, object]]:
-        return [{"row": ascii(rows[i])} if i in broken else objects[i] for i in positions]
+        return [{"row": told(i)} if i in broken else objects[i] for i in positions]
 
     cells = {
         c.name: cells_of_json([row.get(c.name) for row in objects], c) for c in contract.columns
@@ -124,13 +138,24 @@ def validate_rows(
     return _settle(batch, contract, seen_ids, pseudonymiser)
 
 
+def _complain_of_others(
+    names: Collection[str], position: int, contract: Contract, reasons: Reasons
+) -> None:
+    """Complain about columns that a row has and must not have."""
+    for name in sorted(contract.forbidden_names.intersection(names)):
+        reasons.add(name, [(position, FORBIDDEN)])
+    unknown = sorted(str(name)[:64] for name in names if name not in contract.forbidden_names)
+    if unknown:
+        reasons.add("row", [(position, f"has unknown columns: {', '.join(unknown)}")])
+
+
 def _settle(
     batch: _Batch,
     contract: Contract,
     seen_ids: Collection[str] | pa.Array | None,
     pseudonymiser: Pseudonymiser | None,
 ) -> Validated:
-    """Judge cells that have been read, then ids, and part the rows."""
+    """Judge cells that have been read, then rules, then ids, and part the rows."""
     reasons, num_rows = batch.reasons, batch.num_rows
     for column in contract.columns:
         cells = batch.cells[column.name]
@@ -138,14 +163,12 @@ def _settle(
         reasons.add(column.name, (c for c in limits(cells, column) if c[0] not in batch.broken))
     arrays = [batch.cells[column.name].array for column in contract.columns]
     typed = pa.Table.from_arrays(arrays, names=contract.schema.names)
+    add_broken_rules(typed, contract, reasons, batch.broken)
     positions = np.arange(num_rows, dtype=np.int64)
     if reasons.by_row:
         positions = np.delete(positions, np.fromiter(reasons.by_row, np.int64))
-    ids = typed[contract.id].combine_chunks().take(pa.array(positions))
-    repeated = _repeated(ids, contract, seen_ids)
-    if repeated:
-        reasons.add(contract.id, [(int(positions[i]), problem) for i, problem in repeated])
-        positions = np.delete(positions, [i for i, _ in repeated])
+    seen = {} if seen_ids is None else {contract.id: _as_array(seen_ids)}
+    positions = keep_first(typed, positions, contract, reasons, seen)
     accepted = typed if len(positions) == num_rows else typed.take(pa.array(positions))
     if pseudonymiser is not None:
         accepted = pseudonymiser.protect(accepted, contract)
@@ -154,24 +177,8 @@ def _settle(
     return Validated(accepted.cast(contract.schema), quarantined, positions)
 
 
-def _repeated(
-    ids: pa.Array, contract: Contract, seen_ids: Collection[str] | pa.Array | None
-) -> list[Complaint]:
-    """Find ids that were seen before, or that stand earlier among these acceptable rows."""
-    column = contract.by_name[contract.id]
-    complaints: list[Complaint] = []
-    seen = np.zeros(len(ids), bool)
-    if seen_ids is not None and len(seen_ids):
-        known = seen_ids if isinstance(seen_ids, pa.Array) else pa.array(seen_ids, pa.string())
-        seen = as_mask(pc.is_in(ids, value_set=known))
-        complaints = each(ids, seen, column, "was ingested before")
-    codes = pc.dictionary_encode(ids).indices.to_numpy(zero_copy_only=False)
-    _, first = np.unique(codes, return_index=True)
-    if len(first) < len(codes):
-        again = ~seen
-        again[first] = False
-        complaints += each(ids, again, column, "is given more than once; the first row is kept")
-    return complaints
+def _as_array(ids: Collection[str] | pa.Array) -> pa.Array:
+    return ids if isinstance(ids, pa.Array) else pa.array(ids, pa.string())
 
 
 LABEL_COLUMNS = Contract(

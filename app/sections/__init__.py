@@ -3,7 +3,7 @@
 One file a stage; knows nothing of files, or of the parts that read the dials.
 """
 
-from app.sections.data import FeaturesConfig, SourceConfig, SplitConfig
+from app.sections.data import FeaturesConfig, IntakeConfig, SourceConfig, SplitConfig
 from app.sections.inline import InlineConfig, TimeReading
 from app.sections.loop import DiagnosisConfig, GateConfig, GovernorConfig, LoopConfig, WatchConfig
 from app.sections.monitoring import MonitoringConfig
@@ -21,6 +21,7 @@ __all__ = [
     "GateConfig",
     "GovernorConfig",
     "InlineConfig",
+    "IntakeConfig",
     "LoopConfig",
     "MonitoringConfig",
     "NetworkConfig",

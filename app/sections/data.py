@@ -44,6 +44,42 @@ class SourceConfig(Frozen):
         return self
 
 
+class IntakeConfig(Frozen):
+    """What an ingest must be like, and what happens when it is not.
+
+    A row that breaks the contract is quarantined, and the ingest goes on; by default nothing stops
+    it. One that stops brings nothing in, and can be run again when the source or a bound is mended.
+    """
+
+    stop_above_share: float | None = Field(
+        None, ge=0, lt=1, description="Stop when more of the rows than this are quarantined."
+    )
+    max_age_hours: float | None = Field(
+        None, gt=0, description="The newest row known, by when it is asked, may be this old."
+    )
+    stale: Literal["warn", "stop"] = "warn"
+    min_rows: int | None = Field(None, ge=0, description="Rows that an ingest takes of a delivery.")
+    max_rows: int | None = Field(None, ge=0, description="Likewise.")
+    min_median_share: float | None = Field(
+        None, gt=0, description="Rows of an ingest, over the median of earlier ingests."
+    )
+    max_median_share: float | None = Field(None, gt=0, description="Likewise.")
+    num_earlier: int = Field(
+        30, ge=1, description="The median is over so many latest ingests that brought rows in."
+    )
+    min_earlier: int = Field(3, ge=1, description="With fewer of them there is no median.")
+    volume: Literal["warn", "stop"] = "warn"
+    num_examples: int = Field(3, ge=0, le=20, description="Of every reason in a report.")
+
+    @model_validator(mode="after")
+    def _bounds_leave_room(self) -> Self:
+        for low, high in (("min_rows", "max_rows"), ("min_median_share", "max_median_share")):
+            least, most = getattr(self, low), getattr(self, high)
+            if least is not None and most is not None and least > most:
+                raise ValueError(f"intake.{low} {least} is over intake.{high} {most}")
+        return self
+
+
 class FeaturesConfig(Frozen):
     """How columns become numbers."""
 

@@ -71,11 +71,20 @@ def find_pieces(
     kind: FileKind = "csv" if rows.endswith(".csv") else "parquet"
     pieces: dict[tuple[str, int], Piece] = {}
     wanted, optional = contract.schema.names, list[str](DERIVED)
+    forbidden = contract.forbidden_names
     naming = inline.names if inline else as_they_are
     if inline is not None:
         wanted, optional = inline.wanted, [*inline.optional, *DERIVED]
     for path in find_files(rows, kind):
-        for piece in open_pieces(path, kind, wanted, optional, naming=naming, delimiter=delimiter):
+        for piece in open_pieces(
+            path,
+            kind,
+            wanted,
+            optional,
+            forbidden,
+            naming=naming,
+            delimiter=delimiter,
+        ):
             # The same bytes under two names are scored once.
             pieces.setdefault((piece.digest, piece.row_group), piece)
     return list(pieces.values())

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -10,6 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.config import Config
+from app.contracts.rows import Contract
 from app.data.tables import TableName, Tables, open_tables
 from app.ledger.database import Ledger, open_ledger
 from app.security.access import ROLES, Keyring
@@ -53,12 +55,12 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
-@pytest.fixture
-def empty_world(flights: Config) -> Iterator[World]:
-    """A replica whose model has no champion yet."""
+@contextmanager
+def open_world(config: Config) -> Iterator[World]:
+    """Start a replica of a model, with no champion yet, and stop it."""
     serving = {"roles_poll_seconds": 0.02, "ship_seconds": 60.0, "max_rows_per_request": 500}
-    config = flights.model_copy(
-        update={"serving": flights.serving.model_copy(update={**serving, "max_body_mb": 1.0})}
+    config = config.model_copy(
+        update={"serving": config.serving.model_copy(update={**serving, "max_body_mb": 1.0})}
     )
     ledger = open_ledger(config.ledger_url)
     replica = Replica(config, wall=time.time, steady=time.monotonic)
@@ -71,6 +73,28 @@ def empty_world(flights: Config) -> Iterator[World]:
         yield World(config, ledger, replica, tables, client, keyring)
     replica.stop()
     ledger.close()
+
+
+@pytest.fixture
+def empty_world(flights: Config) -> Iterator[World]:
+    """A replica whose model has no champion yet."""
+    with open_world(flights) as world:
+        yield world
+
+
+@pytest.fixture
+def strict_world(flights: Config) -> Iterator[World]:
+    """A replica with a champion whose contract has a rule and a forbidden column."""
+    given = flights.contract.model_dump()
+    given["columns"] = [
+        *given["columns"],
+        {"name": "crew_names", "kind": "identifier", "privacy": "forbidden"},
+    ]
+    given["rules"] = [{"name": "city_has_all", "expect": "city_departures >= origin_departures"}]
+    contract = Contract.model_validate(given)
+    with open_world(flights.model_copy(update={"contract": contract})) as world:
+        world.promote(seed=1)
+        yield world
 
 
 @pytest.fixture
