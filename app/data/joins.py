@@ -101,10 +101,9 @@ def latest_facts(
     One sort of the facts and one search a row: the latest of all three times is when a fact can be
     seen, so the best fact seen so far, in that order, is the answer.
 
-    >>> hours = lambda *given: pa.array([3_600_000_000 * hour for hour in given], TIMESTAMP)
-    >>> happened, known = hours(1, 3, 1), hours(1, 6, 4)
+    >>> happened, known = pa.array([1, 3, 1]), pa.array([1, 6, 4])
     >>> facts = pa.table({"entity": ["a"] * 3, "event_time": happened, "known_at": known})
-    >>> rows = pa.table({"who": ["a"] * 4, "asked_at": hours(0, 3, 5, 6)})
+    >>> rows = pa.table({"who": ["a"] * 4, "asked_at": [0, 3, 5, 6]})
     >>> latest_facts(rows, facts, entity="who", as_of="asked_at").tolist()
     [-1, 0, 2, 1]
     """
