@@ -223,6 +223,12 @@ class DelayCurve:
 
         `low` and `high` are the ages at which the upper and the lower bound of coverage reach it
         (Brookmeyer and Crowley, Biometrics 38 (1982) 29); None where it was not seen to.
+
+        >>> hour = MICROS_PER_HOUR
+        >>> seen = Observed(np.array([hour, 2 * hour, PENDING]), np.array([9 * hour] * 3))
+        >>> curve = DelayCurve.fit(DelayCounts.of(seen, hourly_edges(1)))
+        >>> 24 * curve.age_of(0.5).value
+        2.0
         """
         if not 0 < share < 1:
             raise ValueError(f"delays: a share of outcomes lies between 0 and 1, got {share}")

@@ -100,6 +100,12 @@ def latest_facts(
 
     One sort of the facts and one search a row: the latest of all three times is when a fact can be
     seen, so the best fact seen so far, in that order, is the answer.
+
+    >>> happened, known = pa.array([1, 3, 1]), pa.array([1, 6, 4])
+    >>> facts = pa.table({"entity": ["a"] * 3, "event_time": happened, "known_at": known})
+    >>> rows = pa.table({"who": ["a"] * 4, "asked_at": [0, 3, 5, 6]})
+    >>> latest_facts(rows, facts, entity="who", as_of="asked_at").tolist()
+    [-1, 0, 2, 1]
     """
     _refuse_gaps(rows, (as_of,), "rows", also=(entity,))
     _refuse_gaps(facts, (columns.entity, *columns.times), "facts")

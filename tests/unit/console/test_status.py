@@ -125,6 +125,20 @@ def test_a_status_is_drawn_for_people(world: World) -> None:
     assert "31 of 38 columns shifted" in text
 
 
+def test_a_status_says_how_old_predictions_must_be_and_what_was_learned(world: World) -> None:
+    for number in range(3):
+        world.send(make_day(number))
+    world.reach(day(3))
+    Tail(world.config, world.ledger).tick(WALL, {})
+    target = io.StringIO()
+
+    Console(file=target, width=140).print(render_status(read_status(world.config, world.ledger)))
+
+    # Labels come at 11:00 of the next day, for rows spread over the day: 11 to 35 hours later.
+    told = "1.0 days (fixed); learned from 120 rows: 95% of outcomes come within 1.5 days"
+    assert told in target.getvalue()
+
+
 def test_reading_a_status_is_quick(world: World) -> None:
     for number in range(60):
         decide(world, number, "watch")

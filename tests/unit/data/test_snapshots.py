@@ -75,6 +75,31 @@ def test_labels_are_as_known_at_the_time_asked(
     assert len(digests) == 3
 
 
+def test_reports_in_any_order_and_any_commits_give_the_same_snapshot(
+    tables: Tables, parcels: Contract, fill: Fill
+) -> None:
+    fill(0, 1, 2)
+    reports = [
+        ("P0", 1, NOON, NOON),
+        ("P0", 0, NOON - HOUR, NOON + HOUR),
+        ("P1", None, NOON, NOON),
+        ("P1", 1, NOON, NOON),
+        ("P2", 1, NOON + 2 * HOUR, NOON + 2 * HOUR),
+        ("P2", 0, NOON, NOON),
+    ]
+    found = []
+    for turn in range(3):
+        other = Tables(tables.root.parent / f"turn-{turn}", parcels)
+        other.append("events", tables.read("events"))
+        for place in np.random.default_rng(turn).permutation(len(reports)):
+            report(other, *reports[place])
+        found.append(take_snapshot(other, parcels, START, END, NOON))
+    assert found[0].content == found[1].content == found[2].content
+    rows = load_snapshot(other, parcels, found[-1])
+    assert rows["state"].to_pylist() == ["known", "void", "known"]
+    assert rows["label"].to_pylist() == [1, None, 0]
+
+
 def test_a_snapshot_can_leave_out_what_had_not_arrived(
     tables: Tables, parcels: Contract, fill: Fill
 ) -> None:
