@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from deltalake.exceptions import DeltaError
 
 from app.contracts.erasure import Reduction
 from app.contracts.records import DatasetVersion
@@ -92,7 +93,7 @@ def open_snapshot(
     """
     try:
         rows = snapshot_rows(tables, contract, dataset)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, DeltaError) as error:
         raise SnapshotAltered(
             f"{tables.root}: files of the snapshot are gone or damaged ({error}); "
             "restore them or take a new snapshot"
