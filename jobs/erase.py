@@ -61,7 +61,7 @@ def main(
     with user_errors():
         settings = load_config(config, set_ or [])
         if subject:
-            console.print(WARNING, style="yellow")
+            console.print(WARNING, style="yellow", soft_wrap=True)
         asks = not (resume or list_ or (verify and not subject_file and not subject))
         subjects = read_subjects(subject_file, subject or []) if asks else []
         if list_:
@@ -150,7 +150,7 @@ def _tell(done: Erased, console: Console) -> None:
         console.print(f"nothing more to do: {done.receipt.id} has forgotten them, nothing is left")
         return
     for line in tell_receipt(done.receipt):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, soft_wrap=True)
     if not done.receipt.num_found:
         console.print("no row was about them: check the spelling if that is a surprise")
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from deltalake.exceptions import DeltaError
 
 from app.contracts.erasure import Reduction
 from app.contracts.records import DatasetVersion
@@ -103,7 +104,7 @@ def open_snapshot(
         rows = snapshot_rows(tables, contract, dataset)
     except SecretError:  # The rows may well be there: the key is not.
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, DeltaError) as error:
         raise SnapshotAltered(
             f"{tables.root}: files of the snapshot are gone or damaged ({error}); "
             "restore them or take a new snapshot"

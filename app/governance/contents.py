@@ -118,7 +118,7 @@ def describe_snapshot(
         num_void=_count(states, "void"),
         num_pending=_count(states, "pending"),
         months=_months(rows),
-        columns=tuple(_column(rows[c.name], c, config) for c in config.contract.columns),
+        columns=tuple(_column(rows[c.name], c) for c in config.contract.columns),
         models=tuple(
             ModelLearned(
                 digest=version.digest,
@@ -155,10 +155,10 @@ def _months(rows: pa.Table) -> tuple[MonthCount, ...]:
     return tuple(counted)
 
 
-def _column(values: pa.ChunkedArray, column: Column, config: Config) -> ColumnContent:
+def _column(values: pa.ChunkedArray, column: Column) -> ColumnContent:
     low: float | datetime | None = None
     high: float | datetime | None = None
-    top: dict[str, int] = Field(default_factory=dict)
+    top: dict[str, int] = {}
     if column.kind in ("number", "time"):
         limits = pc.min_max(values).as_py()
         low, high = limits["min"], limits["max"]
