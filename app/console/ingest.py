@@ -32,6 +32,7 @@ INGEST_STYLE = """
 @media (max-width: 960px) { .facts.five { grid-template-columns: repeat(3, 1fr); } }
 """
 MAX_DELIVERIES = 200
+NO_BREAK = "\N{NO-BREAK SPACE}"
 VERDICTS = {
     "pass": ("Brought in.", "Nothing stands against this ingest."),
     "warn": ("Brought in, with a warning.", "These bounds of the configuration were not kept:"),
@@ -123,7 +124,8 @@ def _headline(report: IngestReport) -> str:
         return f"{_rows(rows.num_in)} came, and none was let in"
     if not rows.num_quarantined:
         return f"{_rows(rows.num_in)} came in, and all of them keep the contract"
-    refused = f"{rows.num_quarantined:,} ({percent(rows.num_quarantined / rows.num_in)})"
+    share = percent(rows.num_quarantined / rows.num_in).replace(" ", NO_BREAK)
+    refused = f"{rows.num_quarantined:,} ({share})"
     return f"{_rows(rows.num_in)} came in, {refused} {_were(rows.num_quarantined)} refused"
 
 

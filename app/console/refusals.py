@@ -11,7 +11,7 @@ from app.data.report import Counts, ExampleReport, IngestReport, ReasonReport
 SHOWN_PROBLEM = 240
 REFUSALS_STYLE = """
 .plain td, .plain th { vertical-align: top; }
-.plain td.words, .plain th.words { text-align: left; white-space: normal;
+.plain td.words, .plain th.words { text-align: left; white-space: normal; min-width: 190px;
   overflow-wrap: anywhere; }
 .plain small { color: var(--faint); font-size: 12.5px; }
 .plain .about { font-weight: 560; } .plain .about small { display: block; font-weight: 400; }

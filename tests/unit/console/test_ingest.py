@@ -73,7 +73,7 @@ def report(**changes: object) -> IngestReport:
 
 
 def text_of(page: str) -> str:
-    return re.sub(r"<[^>]+>", " ", page.split("</style>")[1])
+    return re.sub(r"<[^>]+>", " ", page.split("</style>")[1]).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_every_element_is_closed() -> None:
