@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.console.columns import COLUMNS_STYLE, columns_section
-from app.console.markup import Markup, tag
+from app.console.markup import Markup, join, tag
 from app.console.page import META
 from app.console.refusals import REFUSALS_STYLE, percent, refused_section, rules_section, table
 from app.console.style import STYLE
@@ -31,6 +31,8 @@ INGEST_STYLE = """
 .facts.five { grid-template-columns: repeat(5, 1fr); }
 @media (max-width: 960px) { .facts.five { grid-template-columns: repeat(3, 1fr); } }
 """
+MAX_DELIVERIES = 200
+NO_BREAK = "\N{NO-BREAK SPACE}"
 VERDICTS = {
     "pass": ("Brought in.", "Nothing stands against this ingest."),
     "warn": ("Brought in, with a warning.", "These bounds of the configuration were not kept:"),
@@ -122,7 +124,8 @@ def _headline(report: IngestReport) -> str:
         return f"{_rows(rows.num_in)} came, and none was let in"
     if not rows.num_quarantined:
         return f"{_rows(rows.num_in)} came in, and all of them keep the contract"
-    refused = f"{rows.num_quarantined:,} ({percent(rows.num_quarantined / rows.num_in)})"
+    share = percent(rows.num_quarantined / rows.num_in).replace(" ", NO_BREAK)
+    refused = f"{rows.num_quarantined:,} ({share})"
     return f"{_rows(rows.num_in)} came in, {refused} {_were(rows.num_quarantined)} refused"
 
 
@@ -218,6 +221,10 @@ def _deliveries(report: IngestReport) -> Markup:
 
 
 def _counts(items: Sequence[DeliveryReport]) -> Markup:
+    """Tell what became of each delivery; of very many, those of which most was refused."""
+    more = len(items) - MAX_DELIVERIES
+    if more > 0:
+        items = sorted(items, key=lambda item: -item.num_quarantined)[:MAX_DELIVERIES]
     rows = [
         tag(
             "tr",
@@ -231,7 +238,12 @@ def _counts(items: Sequence[DeliveryReport]) -> Markup:
         for item in items
     ]
     head = [("delivery", ""), ("in", ""), ("accepted", ""), ("quarantined", ""), ("share", "")]
-    return table([*head, ("left out", "words")], rows)
+    written = table([*head, ("left out", "words")], rows)
+    if more <= 0:
+        return written
+    return join(
+        [written, tag("p", f"{more:,} others, of which less was refused, are in the JSON.")]
+    )
 
 
 def _reading() -> Markup:

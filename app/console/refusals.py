@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from app.console.markup import Markup, tag
 from app.data.report import Counts, ExampleReport, IngestReport, ReasonReport
 
+SHOWN_PROBLEM = 240
 REFUSALS_STYLE = """
 .plain td, .plain th { vertical-align: top; }
-.plain td.words, .plain th.words { text-align: left; white-space: normal;
+.plain td.words, .plain th.words { text-align: left; white-space: normal; min-width: 190px;
   overflow-wrap: anywhere; }
 .plain small { color: var(--faint); font-size: 12.5px; }
 .plain .about { font-weight: 560; } .plain .about small { display: block; font-weight: 400; }
@@ -53,7 +54,7 @@ def _reasons(reasons: Sequence[ReasonReport], of: Counts, files: Mapping[str, st
             tag(
                 "tr",
                 tag("td", about, tag("small", kind), class_="about"),
-                tag("td", reason.problem, class_="words"),
+                tag("td", _cut(reason.problem), class_="words"),
                 tag("td", f"{reason.count:,}", meter),
                 tag("td", percent(reason.count / max(of.num_in, 1))),
                 tag("td", *met, class_="words"),
@@ -61,6 +62,10 @@ def _reasons(reasons: Sequence[ReasonReport], of: Counts, files: Mapping[str, st
         )
     head = [("", ""), ("problem", "words"), ("met", ""), ("share", ""), ("for example", "words")]
     return table(head, rows)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN_PROBLEM else f"{text[:SHOWN_PROBLEM]}…"
 
 
 def _example(one: ExampleReport, files: Mapping[str, str]) -> Markup:

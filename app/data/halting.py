@@ -12,6 +12,8 @@ from app.contracts.rows import Frozen
 from app.sections import IntakeConfig
 
 Response = Literal["warn", "stop"]
+# So many deliveries are named; the report counts all.
+MAX_TOLD = 5
 
 
 class Finding(Frozen):
@@ -100,10 +102,15 @@ def _freshness(facts: IngestFacts, policy: IntakeConfig) -> Iterator[Finding]:
 
 
 def _volume(facts: IngestFacts, policy: IntakeConfig) -> Iterator[Finding]:
-    for name, number in facts.rows.items():
-        bound = _outside(number, policy.min_rows, policy.max_rows, "rows")
-        if bound:
-            yield _of_volume(policy, f"delivery {name} has {number:,} rows, {bound}")
+    outside = {
+        name: (number, bound)
+        for name, number in facts.rows.items()
+        if (bound := _outside(number, policy.min_rows, policy.max_rows, "rows"))
+    }
+    for name, (number, bound) in list(outside.items())[:MAX_TOLD]:
+        yield _of_volume(policy, f"delivery {name} has {number:,} rows, {bound}")
+    if len(outside) > MAX_TOLD:
+        yield _of_volume(policy, f"so it is with {len(outside) - MAX_TOLD:,} other deliveries")
     if not facts.rows or not facts.median:
         return
     share = facts.num_in / facts.median

@@ -137,6 +137,22 @@ def _minutes_between(start: Operand, end: Operand) -> Operand:
     return pc.if_else(near, pc.divide(micros, MICROS_PER_MINUTE), pa.scalar(None, pa.float64()))
 
 
+def _lower(texts: Operand) -> Operand:
+    try:
+        return pc.utf8_lower(texts)
+    except pa.ArrowInvalid:
+        # A file can hold bytes that are no text: what cannot be read is unknown.
+        contents = texts.cast(pa.binary()).to_pylist()
+        return pc.utf8_lower(pa.array([_decoded(content) for content in contents], pa.string()))
+
+
+def _decoded(content: bytes | None) -> str | None:
+    try:
+        return None if content is None else content.decode()
+    except UnicodeDecodeError:
+        return None
+
+
 def _folded(compute: Callable[[Operand, Operand], Operand]) -> Callable[..., Operand]:
     return lambda *parts: reduce(compute, parts)
 
@@ -158,7 +174,7 @@ EVALUATORS: Mapping[str, Callable[..., Operand]] = {
     "and": _folded(pc.and_kleene),
     "or": _folded(pc.or_kleene),
     "abs": pc.abs,
-    "lower": pc.utf8_lower,
+    "lower": _lower,
     "length": lambda texts: pc.utf8_length(texts).cast(pa.float64()),
     "hours_between": lambda start, end: pc.divide(_minutes_between(start, end), 60.0),
     "minutes_between": _minutes_between,

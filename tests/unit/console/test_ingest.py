@@ -73,7 +73,7 @@ def report(**changes: object) -> IngestReport:
 
 
 def text_of(page: str) -> str:
-    return re.sub(r"<[^>]+>", " ", page.split("</style>")[1])
+    return re.sub(r"<[^>]+>", " ", page.split("</style>")[1]).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_every_element_is_closed() -> None:
@@ -139,6 +139,17 @@ def test_an_ingest_of_nothing_and_one_without_a_flaw_say_so() -> None:
     delivered = (DeliveryReport(delivery="d1", **clean),)
     page = render_ingest(report(rows=Counts(**clean), deliveries=delivered, reasons=()))
     assert "1 row came in, and all of them keep the contract" in page
+
+
+def test_very_many_deliveries_and_very_long_reasons_are_cut() -> None:
+    counts = {"num_in": 2, "num_accepted": 1, "num_quarantined": 1}
+    many = tuple(DeliveryReport(delivery=f"d{i}", **counts) for i in range(1000))
+    rows = Counts(num_in=2000, num_accepted=1000, num_quarantined=1000)
+    long = ReasonReport(of="column", subject="c", problem="w" * 9999, count=1, examples=())
+    page = render_ingest(report(rows=rows, deliveries=many, reasons=(long,)))
+    assert "800 others, of which less was refused, are in the JSON." in page
+    assert "w" * 241 not in page
+    assert len(page) < 150_000
 
 
 def test_the_page_stands_beside_its_report(tmp_path: Path) -> None:

@@ -2,11 +2,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
 from app.contracts.rows import Contract
-from app.data.files import SourceError, find_files, open_pieces, read_piece
+from app.data.files import FileKind, SourceError, find_files, open_pieces, read_piece
 
 Make = Callable[..., dict[str, object]]
 MakeTable = Callable[[list[dict[str, object]]], pa.Table]
@@ -119,3 +120,30 @@ def test_bad_bytes_inside_a_csv_do_not_crash(tmp_path: Path) -> None:
 def test_a_file_with_columns_and_no_rows_is_a_source_of_none(tmp_path: Path) -> None:
     (piece,) = open_pieces(write_csv(tmp_path, "id,weight\n"), "csv", ["id", "weight"])
     assert read_piece(piece).table.num_rows == 0
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_a_forbidden_column_is_left_out_unread_and_named(
+    tmp_path: Path, parcel: Make, parcel_table: MakeTable, kind: FileKind
+) -> None:
+    rows = parcel_table([parcel(i, rain=1.0) for i in range(3)])
+    table = rows.append_column("passport", pa.array(["X99", None, "X98"]))
+    file = tmp_path / f"parcels.{kind}"
+    (pq.write_table if kind == "parquet" else pacsv.write_csv)(table, file)
+    (piece,) = open_pieces(file, kind, rows.column_names, forbidden={"passport", "iban"})
+    read = read_piece(piece)
+    assert piece.left_out == ("passport",)
+    assert read.table.column_names == rows.column_names
+    assert read.table.num_rows == 3
+    with pytest.raises(SourceError, match="unknown column passport"):
+        open_pieces(file, kind, rows.column_names)
+
+
+def test_a_broken_line_of_a_file_with_a_forbidden_column_is_found_and_not_told(
+    tmp_path: Path,
+) -> None:
+    file = write_csv(tmp_path, "id,passport\n1,X99\n2,X98,X97\n3,X96\n")
+    (piece,) = open_pieces(file, "csv", ["id"], forbidden={"passport"})
+    read = read_piece(piece)
+    assert read.table.to_pydict() == {"id": ["1", "3"]}
+    assert read.broken == [(1, "has 3 fields instead of 2")]

@@ -101,6 +101,12 @@ def test_a_delivery_without_a_row_breaks_a_lower_bound() -> None:
     assert "delivery empty.csv has 0 rows" in verdict.findings[0].reason
 
 
+def test_of_many_deliveries_a_few_are_named_and_the_rest_counted() -> None:
+    verdict = judge(facts(rows={f"{i}.csv": i for i in range(300)}), IntakeConfig(min_rows=200))
+    assert len(verdict.findings) == 6
+    assert verdict.findings[-1].reason == "so it is with 195 other deliveries"
+
+
 def test_without_enough_earlier_ingests_there_is_no_median_to_keep() -> None:
     policy = IntakeConfig(min_median_share=0.9, max_median_share=1.1)
     assert judge(facts(median=None), policy).action == "pass"

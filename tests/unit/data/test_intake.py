@@ -106,3 +106,33 @@ def test_outcomes_known_later_are_left_for_later() -> None:
 def test_marks_are_microseconds(moment: datetime) -> None:
     assert datetime.fromtimestamp(0, UTC) + timedelta(microseconds=mark_of(moment)) == moment
     assert mark_of(moment) < mark_of(None)
+
+
+def test_a_unique_value_comes_once_across_blocks_and_ingests(
+    parcels: Contract, parcel: Make, parcel_table: MakeTable
+) -> None:
+    columns = [
+        {**column, "unique": column["name"] in ("sender", "rain")}
+        for column in parcels.model_dump()["columns"]
+    ]
+    contract = Contract.model_validate({**parcels.model_dump(), "columns": columns})
+    blocks = [
+        parcel_table([parcel(0, rain=1.0, sender="Ada"), parcel(1, rain=2.0, sender="Bob")]),
+        parcel_table([parcel(2, rain=1.0, sender="Cyd"), parcel(3, rain=4.0, sender="Ada")]),
+        parcel_table([parcel(4, rain=5.0, sender=None), parcel(5, rain=6.0, sender="Dan")]),
+    ]
+    judged = pa.concat_tables(
+        judge_block(block(table, first=2 * i), contract, EVERYTHING, SECRET)
+        for i, table in enumerate(blocks)
+    )
+    before = {"rain": pa.array([2.0]), "sender": pa.array([SECRET.one("Dan")])}
+    settled = settle(judged, contract, NONE_SEEN, SECRET, seen=before)
+    assert settled.accepted["parcel"].to_pylist() == ["P0", "P4"]
+    reasons = [row[0] for row in settled.quarantined["reasons"].to_pylist()]
+    assert sorted(reason.split(",")[0] for reason in reasons) == [
+        "rain is given more than once; the first row is kept",
+        "rain was ingested before",
+        "sender is given more than once; the first row is kept",
+        "sender was ingested before",
+    ]
+    assert settled.quarantined.num_rows == 4

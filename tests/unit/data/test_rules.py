@@ -50,6 +50,15 @@ def test_numbers_equal_plain_python_and_are_finite_or_null(
     assert all(value is None or math.isfinite(value) for value in got)
 
 
+def test_bytes_that_are_no_text_are_unknown_and_no_crash() -> None:
+    offsets, content = pa.array([0, 2, 5], pa.int32()), b"\xff\xfeABC"
+    broken = pa.Array.from_buffers(
+        pa.string(), 2, [None, offsets.buffers()[1], pa.py_buffer(content)]
+    )
+    tree = parse("lower(d) == 'abc'", COLUMNS)
+    assert evaluate(tree, {"d": broken}, 2).to_pylist() == [None, True]
+
+
 TRUTHS = {True: "a > 0", False: "a < 0", None: "b > 0"}  # With a = 1 and no b.
 
 
