@@ -101,12 +101,17 @@ def open_pieces(
     ]
 
 
-def read_piece(piece: Piece) -> Rows:
-    """Read one piece. Raises SourceError when its bytes are damaged or changed meanwhile."""
+def read_piece(piece: Piece, dictionaries: Collection[str] = ()) -> Rows:
+    """Read one piece. Raises SourceError when its bytes are damaged or changed meanwhile.
+
+    Text columns of Parquet that are named in `dictionaries` come dictionary-encoded, as they
+    usually lie in the file.
+    """
     try:
         if piece.kind == "csv":
             return _read_csv(piece)
-        table = pq.ParquetFile(piece.path).read_row_group(piece.row_group)
+        file = pq.ParquetFile(piece.path, read_dictionary=list(dictionaries))
+        table = file.read_row_group(piece.row_group)
     except (pa.ArrowException, OSError) as error:
         raise SourceError(
             f"{piece.path}: row group {piece.row_group} cannot be read, deliver the file again "

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from app.contracts.rows import Column, Contract
 from app.data.cells import Cells, Complaint, cells_of_arrow, cells_of_json
+from app.data.distinct import surely_distinct, take_most
 from app.data.labels import KNOWN_LABELS
 from app.data.limits import as_mask, each, limits
 from app.data.quarantine import RawRows, Reasons, quarantined_rows
@@ -73,13 +74,15 @@ def validate(
     seen_ids: Collection[str] | pa.Array | None = None,
     *,
     pseudonymiser: Pseudonymiser | None = None,
+    dictionaries: bool = False,
 ) -> Validated:
     """Check a table against the contract, column by column.
 
     With a pseudonymiser both parts come out protected; without one the accepted rows keep their
     personal values and the quarantined rows withhold them. Among rows of one id the first
-    acceptable one is accepted. Raises SchemaMismatch when columns are missing or unknown: then no
-    row can be judged.
+    acceptable one is accepted. With `dictionaries` a category that comes dictionary-encoded stays
+    so, which spares a text a row to whoever only encodes or counts it. Raises SchemaMismatch when
+    columns are missing or unknown: then no row can be judged.
     """
     check_columns(table.column_names, contract)
 
@@ -87,7 +90,10 @@ def validate(
         rows: list[Mapping[str, object]] = table.take(pa.array(positions, pa.int64())).to_pylist()
         return rows
 
-    cells = {c.name: cells_of_arrow(table[c.name], c) for c in contract.columns}
+    cells = {
+        c.name: cells_of_arrow(table[c.name], c, dictionaries=dictionaries)
+        for c in contract.columns
+    }
     return _settle(_Batch(table.num_rows, cells, raw, Reasons()), contract, seen_ids, pseudonymiser)
 
 
@@ -141,17 +147,27 @@ def _settle(
     positions = np.arange(num_rows, dtype=np.int64)
     if reasons.by_row:
         positions = np.delete(positions, np.fromiter(reasons.by_row, np.int64))
-    ids = typed[contract.id].combine_chunks().take(pa.array(positions))
+    ids = take_most(typed.select([contract.id]), positions)[contract.id].combine_chunks()
     repeated = _repeated(ids, contract, seen_ids)
     if repeated:
         reasons.add(contract.id, [(int(positions[i]), problem) for i, problem in repeated])
         positions = np.delete(positions, [i for i, _ in repeated])
-    accepted = typed if len(positions) == num_rows else typed.take(pa.array(positions))
+    accepted = take_most(typed, positions)
     if pseudonymiser is not None:
         accepted = pseudonymiser.protect(accepted, contract)
     quarantined = quarantined_rows(reasons, batch.raw, contract, pseudonymiser)
     assert accepted.num_rows + quarantined.num_rows == num_rows
-    return Validated(accepted.cast(contract.schema), quarantined, positions)
+    return Validated(accepted.cast(_kept(accepted, contract)), quarantined, positions)
+
+
+def _kept(accepted: pa.Table, contract: Contract) -> pa.Schema:
+    """Return the contract's schema, but for the dictionaries that were asked for."""
+    return pa.schema(
+        [
+            field.with_type(kind) if pa.types.is_dictionary(kind) else field
+            for field, kind in zip(contract.schema, accepted.schema.types, strict=True)
+        ]
+    )
 
 
 def _repeated(
@@ -165,6 +181,8 @@ def _repeated(
         known = seen_ids if isinstance(seen_ids, pa.Array) else pa.array(seen_ids, pa.string())
         seen = as_mask(pc.is_in(ids, value_set=known))
         complaints = each(ids, seen, column, "was ingested before")
+    if surely_distinct(ids):
+        return complaints
     codes = pc.dictionary_encode(ids).indices.to_numpy(zero_copy_only=False)
     _, first = np.unique(codes, return_index=True)
     if len(first) < len(codes):

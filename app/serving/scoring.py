@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from app.contracts.rows import Contract, Frozen
-from app.data.files import FileKind, Piece, find_files, open_pieces, read_piece
-from app.data.validation import DERIVED, validate
+from app.data.files import Piece, read_piece
+from app.data.validation import validate
 from app.security.privacy import Pseudonymiser
 from app.serving.residents import Bundle
 
@@ -53,20 +53,6 @@ class Scoring(NamedTuple):
     bundle: Bundle
     pseudonymiser: Pseudonymiser
     version: str
-
-
-def find_pieces(rows: str, contract: Contract) -> list[Piece]:
-    """Find the pieces of a file, a folder of Parquet or a glob; CSV by its ending.
-
-    Raises SourceError for what cannot be read, before anything is scored.
-    """
-    kind: FileKind = "csv" if rows.endswith(".csv") else "parquet"
-    pieces: dict[tuple[str, int], Piece] = {}
-    for path in find_files(rows, kind):
-        for piece in open_pieces(path, kind, contract.schema.names, DERIVED):
-            # The same bytes under two names are scored once.
-            pieces.setdefault((piece.digest, piece.row_group), piece)
-    return list(pieces.values())
 
 
 def output_of(piece: Piece, version: str, into: Path) -> Path:
