@@ -47,6 +47,7 @@ RAY_FILES = frozenset(
     {
         "app/session.py",
         "app/data/sources.py",
+        "app/data/encoding.py",
         "app/data/preprocess.py",
         "app/training/loop.py",
         "app/training/train.py",

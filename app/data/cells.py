@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from app.contracts.rows import TIMESTAMP, Column
 
 Complaint = tuple[int, str]
+DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 NUMBER_TEXT = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 SHOWN_CHARACTERS = 60
 
@@ -46,11 +47,18 @@ def is_nested(value: object) -> bool:
     return any(isinstance(part, dict | list | tuple) for part in parts)
 
 
-def cells_of_arrow(values: pa.Array | pa.ChunkedArray, column: Column) -> Cells:
-    """Read an Arrow column. Text is parsed, so that CSV can be read without guessing."""
+def cells_of_arrow(
+    values: pa.Array | pa.ChunkedArray, column: Column, *, dictionaries: bool = False
+) -> Cells:
+    """Read an Arrow column. Text is parsed, so that CSV can be read without guessing.
+
+    With `dictionaries` a category that comes dictionary-encoded stays so, as DICTIONARY.
+    """
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if pa.types.is_dictionary(values.type):
+        if dictionaries and column.kind == "category" and _is_text_dictionary(values):
+            return Cells(values.cast(DICTIONARY), [])
         values = values.dictionary_decode()
     if pa.types.is_null(values.type):
         return Cells(pa.nulls(len(values), column.arrow_type), [])
@@ -158,6 +166,11 @@ def is_text(kind: pa.DataType) -> bool:
     """Tell whether an Arrow type holds text, in any of its layouts."""
     layouts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
     return any(layout(kind) for layout in layouts)
+
+
+def _is_text_dictionary(values: pa.DictionaryArray) -> bool:
+    """Tell whether a null is a null index, never an index of a null."""
+    return is_text(values.type.value_type) and not values.dictionary.null_count
 
 
 def _numbers_of_arrow(values: pa.Array, column: Column) -> Cells:

@@ -8,8 +8,8 @@ and columns; knows nothing of labels, networks or where rows come from.
 """
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Self
+from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from app.contracts.rows import Frozen
+from app.data.places import places_of
+from app.data.rowwise import FEW_ROWS, RowPlan
 from app.data.statistics import (
     CategoryCounts,
     NumberCounts,
@@ -40,6 +42,7 @@ __all__ = [
 NULL_POSITION = -1.0
 UNSEEN, NULL, FIRST_KNOWN = 0, 1, 2
 DAY_US = 86_400_000_000
+WAVES = ("day_sin", "day_cos", "week_sin", "week_cos")
 
 
 class InputShape(Frozen):
@@ -84,14 +87,18 @@ class NumberFeature(Frozen):
 
     def positions(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Place values among the edges, linearly within a bin, clipped at both ends."""
-        if self.num_bins:
-            placed = np.interp(values, *_places(self.edges))
-        else:
-            placed = np.where(np.isnan(values), np.nan, 0.0)
-        null = np.isnan(placed)
-        if null.any():
-            placed[null] = NULL_POSITION if self.has_null else self.fill
+        placed = np.empty(len(values), np.float64)
+        self.place(values, placed)
         return placed
+
+    def place(self, values: NDArray[np.float64], out: NDArray[Any]) -> None:
+        """Write positions into an array of floats, a column of a larger one perhaps."""
+        places_of(self.edges).many(values, out, self.null_position)
+
+    @property
+    def null_position(self) -> float:
+        """What a null becomes."""
+        return NULL_POSITION if self.has_null else self.fill
 
 
 class CategoryFeature(Frozen):
@@ -104,16 +111,33 @@ class CategoryFeature(Frozen):
     def _value_set(self) -> pa.Array:
         return pa.array([None, *self.vocabulary], pa.string())
 
+    @cached_property
+    def code_of(self) -> dict[str | None, int]:
+        """The code of each value that is not unseen."""
+        return {None: NULL, **{value: i for i, value in enumerate(self.vocabulary, FIRST_KNOWN)}}
+
     @property
     def num_codes(self) -> int:
         """Number of codes, unseen and null included."""
         return FIRST_KNOWN + len(self.vocabulary)
 
     def codes(self, column: pa.ChunkedArray) -> NDArray[np.int64]:
-        """Place values in the vocabulary: 0 unseen, 1 null, then the vocabulary."""
+        """Place values in the vocabulary: 0 unseen, 1 null, then the vocabulary.
+
+        Of dictionaries only the distinct values are looked up.
+        """
+        if pa.types.is_dictionary(column.type):
+            parts = [self._codes_of_dictionary(chunk) for chunk in column.chunks]
+            return np.concatenate([np.empty(0, np.int64), *parts])
         found = pc.index_in(column, value_set=self._value_set)
         codes: NDArray[np.int64] = pc.fill_null(found, -1).to_numpy().astype(np.int64) + NULL
         return codes
+
+    def _codes_of_dictionary(self, chunk: pa.DictionaryArray) -> NDArray[np.int64]:
+        # A null's index is put behind the last one.
+        distinct = np.append(self.codes(pa.chunked_array([chunk.dictionary])), NULL)
+        indices: NDArray[np.int32] = chunk.indices.fill_null(len(chunk.dictionary)).to_numpy()
+        return distinct.take(indices)
 
 
 class Encoder(Frozen):
@@ -149,15 +173,55 @@ class Encoder(Frozen):
         """
         num_numbers = len(self.numbers)
         numbers_BF = np.empty((table.num_rows, num_numbers + 4 * len(self.times)), np.float32)
-        for i, number in enumerate(self.numbers):
-            numbers_BF[:, i] = number.positions(number_column(table, number.name))
+        categories_BC = np.empty((table.num_rows, len(self.categories)), np.int64)
         for i, name in enumerate(self.times):
             first = num_numbers + 4 * i
             numbers_BF[:, first : first + 4] = _cycles(table, name)
-        categories_BC = np.empty((table.num_rows, len(self.categories)), np.int64)
+        if table.num_rows <= FEW_ROWS and self._by_row(table, numbers_BF, categories_BC):
+            return Encoded(numbers_BF, categories_BC)
+        for i, number in enumerate(self.numbers):
+            number.place(number_column(table, number.name), numbers_BF[:, i])
         for i, category in enumerate(self.categories):
             categories_BC[:, i] = category.codes(text_column(table, category.name))
         return Encoded(numbers_BF, categories_BC)
+
+    def columns(self, table: pa.Table) -> dict[str, NDArray[Any]]:
+        """Encode accepted rows column by column, for files: what transform gives, by name.
+
+        Numbers are float32, codes int32; a time is four numbers. Raises ValueError when a column
+        is missing.
+        """
+        columns: dict[str, NDArray[Any]] = {}
+        for number in self.numbers:
+            columns[number.name] = np.empty(table.num_rows, np.float32)
+            number.place(number_column(table, number.name), columns[number.name])
+        for name in self.times:
+            cycles = _cycles(table, name).astype(np.float32)
+            columns |= {f"{name}_{wave}": cycles[:, i].copy() for i, wave in enumerate(WAVES)}
+        for category in self.categories:
+            codes = category.codes(text_column(table, category.name))
+            columns[category.name] = codes.astype(np.int32)
+        return columns
+
+    def _by_row(
+        self, table: pa.Table, numbers_BF: NDArray[np.float32], categories_BC: NDArray[np.int64]
+    ) -> bool:
+        """Encode a few rows value by value; False when a column is missing or of another type."""
+        encoded = self._row_plan.encode(table)
+        if encoded is None:
+            return False
+        for i, (places, codes) in enumerate(zip(*encoded, strict=True)):
+            numbers_BF[i, : len(places)] = places
+            categories_BC[i] = codes
+        return True
+
+    @cached_property
+    def _row_plan(self) -> RowPlan:
+        return RowPlan(
+            [(n.name, places_of(n.edges), n.null_position) for n in self.numbers],
+            [(c.name, c.code_of) for c in self.categories],
+            UNSEEN,
+        )
 
     def to_json(self) -> bytes:
         """Write as JSON: equal encoders give equal bytes."""
@@ -167,12 +231,6 @@ class Encoder(Frozen):
     def from_json(cls, content: bytes) -> Self:
         """Read what to_json wrote."""
         return cls.model_validate_json(content)
-
-
-# Not kept on the feature: pydantic would compare arrays when it compares features.
-@lru_cache(maxsize=4096)
-def _places(edges: tuple[float, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return np.array(edges), np.arange(len(edges), dtype=np.float64)
 
 
 def _number(name: str, counts: NumberCounts, num_bins: int) -> NumberFeature:

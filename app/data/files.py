@@ -130,12 +130,16 @@ def open_pieces(
     ]
 
 
-def read_piece(piece: Piece) -> Rows:
-    """Read one piece. Raises SourceError when its bytes are damaged or changed meanwhile."""
+def read_piece(piece: Piece, dictionaries: Collection[str] = ()) -> Rows:
+    """Read one piece. Raises SourceError when its bytes are damaged or changed meanwhile.
+
+    Text columns of Parquet that are named in `dictionaries` come dictionary-encoded, as they
+    usually lie in the file.
+    """
     try:
         if piece.kind == "csv":
             return _read_csv(piece)
-        file = pq.ParquetFile(piece.path)
+        file = pq.ParquetFile(piece.path, read_dictionary=list(dictionaries))
         names = _others(file.schema_arrow.names, piece.left_out) if piece.left_out else None
         table = file.read_row_group(piece.row_group, columns=names)
     except (pa.ArrowException, OSError) as error:

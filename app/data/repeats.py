@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from app.contracts.rows import Column, Contract
 from app.data.cells import Complaint
+from app.data.distinct import surely_distinct, take_most
 from app.data.limits import as_mask, each
 from app.data.quarantine import Reasons
 
@@ -29,9 +30,7 @@ def keep_first(
     `seen` maps unique columns to values of earlier ingests, in the column's type.
     """
     for column in contract.unique:
-        values = typed[column.name].combine_chunks()
-        if len(positions) < len(values):
-            values = values.take(pa.array(positions))
+        values = take_most(typed.select([column.name]), positions)[column.name].combine_chunks()
         repeated = _repeated(values, column, seen.get(column.name))
         if repeated:
             reasons.add(column.name, [(int(positions[i]), problem) for i, problem in repeated])
@@ -50,6 +49,8 @@ def _repeated(values: pa.Array, column: Column, known: pa.Array | None) -> list[
         seen = as_mask(pc.is_in(values, value_set=known.drop_null()))
         complaints = each(values, seen, column, "was ingested before")
         free |= seen
+    if surely_distinct(values):
+        return complaints
     codes = pc.dictionary_encode(values).indices.fill_null(-1).to_numpy(zero_copy_only=False)
     _, first = np.unique(codes, return_index=True)
     if len(first) < len(codes):

@@ -38,7 +38,7 @@ def add_broken_rules(
     """
     if not contract.rules or not typed.num_rows:
         return
-    arrays = {name: typed[name].combine_chunks() for name in typed.column_names}
+    arrays = {name: _plain(typed[name].combine_chunks()) for name in typed.column_names}
     for rule in contract.rules:
         condition = contract.conditions[rule.name]
         named = [contract.by_name[name] for name in names_in(condition)]
@@ -60,6 +60,10 @@ def evaluate(expression: Expression, columns: Mapping[str, pa.Array], num_rows: 
     """
     result = _value(expression, columns)
     return pa.repeat(result, num_rows) if isinstance(result, pa.Scalar) else result
+
+
+def _plain(values: pa.Array) -> pa.Array:
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
 def _any_begins(reasons: Reasons, position: int, own: tuple[str, ...]) -> bool:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from app.contracts.rows import Column, Contract
 from app.data.cells import Cells, cells_of_arrow, cells_of_json
+from app.data.distinct import take_most
 from app.data.labels import KNOWN_LABELS
 from app.data.limits import as_mask, each, limits
 from app.data.quarantine import WITHHELD, RawRows, Reasons, quarantined_rows
@@ -80,13 +81,16 @@ def validate(
     seen_ids: Collection[str] | pa.Array | None = None,
     *,
     pseudonymiser: Pseudonymiser | None = None,
+    dictionaries: bool = False,
 ) -> Validated:
     """Check a table against the contract, column by column.
 
     With a pseudonymiser both parts come out protected; without one the accepted rows keep their
     personal values and the quarantined rows withhold them. Among rows of one id the first
-    acceptable one is accepted. Raises SchemaMismatch when columns are missing or unknown: then no
-    row can be judged. A forbidden column is dropped before anything looks at it.
+    acceptable one is accepted. With `dictionaries` a category that comes dictionary-encoded stays
+    so, which spares a text a row to whoever only encodes or counts it. Raises SchemaMismatch when
+    columns are missing or unknown: then no row can be judged.
+    A forbidden column is dropped before anything looks at it.
     """
     check_columns(table.column_names, contract)
     if contract.forbidden:
@@ -96,7 +100,10 @@ def validate(
         rows: list[Mapping[str, object]] = table.take(pa.array(positions, pa.int64())).to_pylist()
         return rows
 
-    cells = {c.name: cells_of_arrow(table[c.name], c) for c in contract.columns}
+    cells = {
+        c.name: cells_of_arrow(table[c.name], c, dictionaries=dictionaries)
+        for c in contract.columns
+    }
     return _settle(_Batch(table.num_rows, cells, raw, Reasons()), contract, seen_ids, pseudonymiser)
 
 
@@ -169,12 +176,22 @@ def _settle(
         positions = np.delete(positions, np.fromiter(reasons.by_row, np.int64))
     seen = {} if seen_ids is None else {contract.id: _as_array(seen_ids)}
     positions = keep_first(typed, positions, contract, reasons, seen)
-    accepted = typed if len(positions) == num_rows else typed.take(pa.array(positions))
+    accepted = take_most(typed, positions)
     if pseudonymiser is not None:
         accepted = pseudonymiser.protect(accepted, contract)
     quarantined = quarantined_rows(reasons, batch.raw, contract, pseudonymiser)
     assert accepted.num_rows + quarantined.num_rows == num_rows
-    return Validated(accepted.cast(contract.schema), quarantined, positions)
+    return Validated(accepted.cast(_kept(accepted, contract)), quarantined, positions)
+
+
+def _kept(accepted: pa.Table, contract: Contract) -> pa.Schema:
+    """Return the contract's schema, but for the dictionaries that were asked for."""
+    return pa.schema(
+        [
+            field.with_type(kind) if pa.types.is_dictionary(kind) else field
+            for field, kind in zip(contract.schema, accepted.schema.types, strict=True)
+        ]
+    )
 
 
 def _as_array(ids: Collection[str] | pa.Array) -> pa.Array:

@@ -16,6 +16,7 @@ from app.config import Config
 from app.data.arrivals import standing_tombstones
 from app.data.files import Piece
 from app.data.inline import Inline
+from app.data.inputs import find_pieces
 from app.ledger.database import open_ledger
 from app.model.bundle import ModelBundle
 from app.registry.artifacts import Artifacts
@@ -26,7 +27,6 @@ from app.serving.scoring import (
     ScoreResult,
     Scoring,
     count_scores,
-    find_pieces,
     output_of,
     score_piece,
     write_scores,

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from app.contracts.rows import Contract, Frozen
-from app.data.files import FileKind, Piece, as_they_are, find_files, open_pieces, read_piece
+from app.data.files import Piece, read_piece
 from app.data.forgetting import refuse_checked
 from app.data.inline import Inline
-from app.data.validation import DERIVED, validate
+from app.data.validation import validate
 from app.security.privacy import Pseudonymiser
 from app.security.tombstones import Tombstones
 from app.serving.residents import Bundle
@@ -58,36 +58,6 @@ class Scoring(NamedTuple):
     version: str
     inline: Inline | None = None
     erased: Tombstones | None = None
-
-
-def find_pieces(
-    rows: str, contract: Contract, inline: Inline | None = None, delimiter: str = ","
-) -> list[Piece]:
-    """Find the pieces of a file, a folder of Parquet or a glob; CSV by its ending.
-
-    With `inline` they look like the source's own files. Raises SourceError for what cannot be read,
-    before anything is scored.
-    """
-    kind: FileKind = "csv" if rows.endswith(".csv") else "parquet"
-    pieces: dict[tuple[str, int], Piece] = {}
-    wanted, optional = contract.schema.names, list[str](DERIVED)
-    forbidden = contract.forbidden_names
-    naming = inline.names if inline else as_they_are
-    if inline is not None:
-        wanted, optional = inline.wanted, [*inline.optional, *DERIVED]
-    for path in find_files(rows, kind):
-        for piece in open_pieces(
-            path,
-            kind,
-            wanted,
-            optional,
-            forbidden,
-            naming=naming,
-            delimiter=delimiter,
-        ):
-            # The same bytes under two names are scored once.
-            pieces.setdefault((piece.digest, piece.row_group), piece)
-    return list(pieces.values())
 
 
 def output_of(piece: Piece, version: str, into: Path) -> Path:

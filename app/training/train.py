@@ -158,7 +158,7 @@ def _fit_encoder(config: Config, window: Window) -> Encoder:
         batch_size=None,
         num_cpus=DATA_CPUS,
     )
-    parts = [Statistics.from_json(row["statistics"]) for row in collected.take_all()]
+    parts = [Statistics.from_bytes(row["statistics"]) for row in collected.take_all()]
     return Encoder.fit(Statistics.merge_all(parts), config.features)
 
 
@@ -225,9 +225,9 @@ def _encoded(contract: Contract, encoder: Encoder, table: pa.Table) -> ray.data.
 
 
 def _collect(block: pa.Table, contract: str) -> dict[str, Any]:
-    """Collect the statistics of one block; contract and statistics travel as JSON."""
+    """Collect the statistics of one block; the contract travels as JSON, statistics as Arrow."""
     statistics = Statistics.collect(block, Contract.model_validate_json(contract))
-    return {"statistics": [statistics.to_json()]}
+    return {"statistics": [statistics.to_bytes()]}
 
 
 def _encode(block: pa.Table, encoder: bytes) -> dict[str, Any]:

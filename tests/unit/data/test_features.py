@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.contracts.rows import TIMESTAMP, Column, Contract
+from app.data import statistics
 from app.data.features import Encoder, NumberFeature, Statistics
 from app.data.statistics import NumberCounts
 from app.sections import FeaturesConfig
@@ -45,7 +46,7 @@ def test_encoder_json_is_the_same_for_any_partitioning_and_order(
     edges = [0, *sorted(cuts), len(ROWS)]
     blocks = [shuffled.slice(a, b - a) for a, b in pairwise(edges)]
     parts = [Statistics.collect(block, CONTRACT) for block in blocks]
-    travelled = [Statistics.from_json(part.to_json()) for part in reversed(parts)]
+    travelled = [Statistics.from_bytes(part.to_bytes()) for part in reversed(parts)]
     merged = Statistics.merge_all(travelled)
     assert Encoder.fit(merged, CONFIG).to_json() == make_encoder(ROWS).to_json()
 
@@ -153,3 +154,61 @@ def test_times_become_cycles_of_day_and_week() -> None:
 def test_a_missing_column_is_named() -> None:
     with pytest.raises(ValueError, match="no column weight"):
         make_encoder(ROWS).transform(ROWS.drop_columns(["weight"]))
+
+
+def test_dictionaries_are_counted_and_encoded_as_their_texts() -> None:
+    encoded = [ROWS[name].dictionary_encode() for name in ("depot", "driver")]
+    # A dictionary may hold a text twice, or one that no row has.
+    indices = pa.array([0, 1, None, 2, 0] * 120, pa.int32())
+    doubled = pa.DictionaryArray.from_arrays(indices, pa.array(["west", "north", "west", "moon"]))
+    for depot in (encoded[0], pa.chunked_array([doubled.slice(0, 7), doubled.slice(7)])):
+        short = ROWS.set_column(4, "depot", depot).set_column(5, "driver", encoded[1])
+        texts = [column.cast(pa.string()) for column in (depot, encoded[1])]
+        plain = ROWS.set_column(4, "depot", texts[0]).set_column(5, "driver", texts[1])
+        encoder = make_encoder(plain)
+        assert make_encoder(short).to_json() == encoder.to_json()
+        first, second = encoder.transform(short), encoder.transform(plain)
+        np.testing.assert_array_equal(first.categories, second.categories)
+
+
+def test_columns_for_files_are_those_of_a_network() -> None:
+    encoder = make_encoder(ROWS)
+    columns, encoded = encoder.columns(ROWS), encoder.transform(ROWS)
+    waves = ["due_day_sin", "due_day_cos", "due_week_sin", "due_week_cos"]
+    assert list(columns) == ["weight", "stops", *waves, "depot", "driver"]
+    assert [str(values.dtype) for values in columns.values()] == ["float32"] * 6 + ["int32"] * 2
+    np.testing.assert_array_equal(np.stack(list(columns.values())[:6], 1), encoded.numbers)
+    np.testing.assert_array_equal(np.stack(list(columns.values())[6:], 1), encoded.categories)
+
+
+def test_merging_many_blocks_keeps_no_more_than_the_distinct_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(statistics, "FEW_VALUES", 50)
+    held: list[int] = []
+    whole = Statistics._merged.__func__
+
+    def noting(cls: type[Statistics], parts: list[Statistics]) -> Statistics:
+        held.append(sum(part._num_values for part in parts))
+        return whole(cls, parts)
+
+    monkeypatch.setattr(Statistics, "_merged", classmethod(noting))
+    block = Statistics.collect(ROWS.slice(0, 40), CONTRACT)
+    merged = Statistics.merge_all(block for _ in range(100))
+    assert merged.num_rows == 4000
+    assert max(held) <= 2 * block._num_values + 2 * max(block._num_values, 50)
+    assert len(held) > 10
+
+
+exact = st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False)
+
+
+@settings(deadline=None)
+@given(values=st.lists(exact, min_size=1, max_size=60))
+def test_a_counted_value_keeps_its_rank_and_sixteen_bits(values: list[float]) -> None:
+    counts = NumberCounts.collect("x", np.array([*values, math.nan]))
+    assert (counts.num_nulls, int(counts.counts.sum())) == (1, len(values))
+    assert (np.diff(counts.values) > 0).all()
+    expected = np.sort(values)
+    ranked = [counts.quantile(i, len(values)) for i in range(1, len(values) + 1)]
+    assert (np.abs(ranked - expected) <= np.abs(expected) * 2**-16).all()

@@ -5,11 +5,13 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretBytes
 
-from app.contracts.rows import Column, Contract
+from app.contracts.rows import TIMESTAMP, Column, Contract
+from app.data.cells import Cells
+from app.data.limits import limits
 from app.data.validation import SchemaMismatch, Validated, validate, validate_labels, validate_rows
 from app.security.privacy import Pseudonymiser
 
@@ -133,6 +135,66 @@ def test_a_table_with_a_renamed_column_is_refused_by_name(
         validate(table, parcels)
 
 
+@settings(deadline=None)
+@given(
+    depots=st.lists(st.sampled_from(["north", "south", "east", "", None]), max_size=12),
+    nullable=st.booleans(),
+    start=st.integers(0, 3),
+)
+def test_dictionaries_are_judged_as_their_texts_and_stay_when_asked(
+    parcels: Contract, depots: list[str | None], nullable: bool, start: int
+) -> None:
+    described = parcels.model_dump()
+    described["columns"][3]["nullable"] = nullable
+    contract = Contract.model_validate(described)
+    ids = [f"P{i}" for i in range(len(depots))]
+    plain = pa.table(
+        {
+            "parcel": ids,
+            "promised": pa.array([0] * len(ids), TIMESTAMP),
+            "sender": pa.nulls(len(ids), pa.string()),
+            "depot": pa.array(depots, pa.string()),
+            "weight": [1.0] * len(ids),
+            "rain": pa.nulls(len(ids), pa.float64()),
+        }
+    ).slice(start)
+    short = plain.set_column(3, "depot", plain["depot"].dictionary_encode())
+    expected = validate(plain, contract)
+    for kept in (False, True):
+        validated = validate(short, contract, dictionaries=kept)
+        assert pa.types.is_dictionary(validated.accepted["depot"].type) == kept
+        assert validated.accepted.cast(contract.schema).equals(expected.accepted)
+        assert validated.quarantined.equals(expected.quarantined)
+
+
+@pytest.mark.parametrize("dictionary", [["north", None], [1, 2]])
+def test_a_dictionary_of_nulls_or_numbers_is_read_as_what_it_stands_for(
+    parcels: Contract, parcel: Make, parcel_table: MakeTable, dictionary: list[object]
+) -> None:
+    table = parcel_table([parcel(0), parcel(1)])
+    depot = pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int8()), pa.array(dictionary))
+    short = table.set_column(table.column_names.index("depot"), "depot", depot)
+    plain = table.set_column(table.column_names.index("depot"), "depot", pa.array(dictionary))
+    first, second = validate(short, parcels, dictionaries=True), validate(plain, parcels)
+    assert first.accepted.equals(second.accepted)
+    assert reasons(first) == reasons(second) != {}
+
+
+@settings(deadline=None)
+@given(
+    values=st.lists(
+        st.sampled_from([None, 0.0, 40.0, 41.0, -1.0, math.nan, math.inf, 7.5]), max_size=9
+    )
+)
+def test_limits_of_numbers_find_each_value_that_breaks_one(
+    parcels: Contract, values: list[float | None]
+) -> None:
+    column = parcels.by_name["weight"].model_copy(update={"nullable": True})
+    found = limits(Cells(pa.array(values, pa.float64()), []), column)
+    wrong = [i for i, x in enumerate(values) if x is not None and not 0 <= x <= 40]
+    assert sorted(i for i, _ in found) == wrong
+
+
 def test_text_from_csv_is_read_and_bad_text_is_quarantined(parcels: Contract, parcel: Make) -> None:
     rows = [
         parcel(i, weight=w) for i, w in enumerate(["3", " 1.5e1 ", "three", "NaN", "1e999", ""])
@@ -245,6 +307,7 @@ rows_of_anything = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(rows_of_anything)
 def test_every_row_is_accepted_or_quarantined_whatever_comes(
     parcels: Contract, rows: list[object]

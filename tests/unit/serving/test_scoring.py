@@ -11,11 +11,11 @@ from pydantic import SecretBytes
 
 from app.config import Config
 from app.data.files import SourceError
+from app.data.inputs import find_pieces
 from app.security.privacy import Pseudonymiser
 from app.serving.scoring import (
     Scoring,
     count_scores,
-    find_pieces,
     output_of,
     score_piece,
     write_scores,
