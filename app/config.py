@@ -16,12 +16,14 @@ from pydantic import Field, ValidationError, model_validator
 from app.contracts.rows import Contract, Frozen
 from app.sections import (
     ClusterConfig,
+    EncryptionConfig,
     FeaturesConfig,
     LoopConfig,
     MonitoringConfig,
     ReplayConfig,
     ServingConfig,
     SourceConfig,
+    TablesConfig,
     TrainingConfig,
 )
 
@@ -46,6 +48,8 @@ class Config(Frozen):
     loop: LoopConfig = LoopConfig()
     replay: ReplayConfig = ReplayConfig()
     cluster: ClusterConfig = ClusterConfig()
+    tables: TablesConfig = TablesConfig()
+    encryption: EncryptionConfig = EncryptionConfig()
 
     @model_validator(mode="after")
     def _production_has_no_driven_clock(self) -> Self:

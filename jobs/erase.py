@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from app.config import Config, load_config
-from app.data.tables import Tables
+from app.data.tables import open_tables
 from app.governance.eraser import Erased, Eraser
 from app.governance.erasure import tell_receipt
 from app.governance.verification import verify_receipt
@@ -136,7 +136,7 @@ def _place(config: Config, ledger: Any, bar: Progress) -> Workplace:
     def show(what: str, done: int, total: int) -> None:
         bar.update(tasks["erasure"], description=what, completed=done, total=total)
 
-    tables = Tables(config.tables_path, config.contract)
+    tables = open_tables(config)
     return Workplace(config, ledger, tables, Tombstones(pseudonym_key(config)), progress=show)
 
 

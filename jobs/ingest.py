@@ -13,7 +13,7 @@ from rich.console import Console
 from app.config import Config, load_config
 from app.console.snapshot import render_snapshot
 from app.data.preprocess import IngestResult, ingest
-from app.data.tables import Tables
+from app.data.tables import open_tables
 from app.governance.contents import SnapshotContents, describe_snapshot, find_snapshot
 from app.ledger.clock import read_clock
 from app.ledger.database import open_ledger
@@ -54,7 +54,7 @@ def main(
 
 def describe(config: Config, snapshot: str) -> SnapshotContents:
     """Say what is in a snapshot, and whether it is intact, reduced by erasures, or altered."""
-    tables = Tables(config.tables_path, config.contract)
+    tables = open_tables(config)
     with closing(open_ledger(config.ledger_url)) as ledger:
         dataset = find_snapshot(config, ledger, snapshot)
         return describe_snapshot(config, ledger, tables, dataset)
@@ -65,7 +65,7 @@ def run(config: Config, until: datetime | None = None) -> IngestResult:
     if until is not None and until.tzinfo is None:
         until = until.replace(tzinfo=UTC)
     clock = read_clock(open_ledger(config.ledger_url), config, datetime.now(UTC))
-    return ingest(config, Tables(config.tables_path, config.contract), until, at=clock.now)
+    return ingest(config, open_tables(config), until, at=clock.now)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from app.config import Config, load_config
-from app.data.tables import Tables
+from app.data.tables import open_tables
 from app.ledger.database import open_ledger
 from app.loop.comparators import Comparators, production_rows, write_board, write_scores
 from app.loop.rehearsal import (
@@ -44,7 +44,7 @@ def run(config: Config, policies: tuple[Policy, ...], months: str | None = None)
     """Score production by each policy's models; leave rows and scoreboard in the workspace."""
     console = Console(file=sys.stderr, log_path=False)
     torch.set_num_threads(config.training.threads_per_worker)
-    tables = Tables(config.tables_path, config.contract)
+    tables = open_tables(config)
     every = split_months(config.replay.start, config.replay.end)
     periods = choose_months(every, months) if months else every
     start, until = periods[0].start, periods[-1].end

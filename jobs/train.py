@@ -9,7 +9,7 @@ import typer
 from app.config import Config, load_config
 from app.contracts.records import TrainingResult
 from app.data.snapshots import take_snapshot
-from app.data.tables import Tables
+from app.data.tables import open_tables
 from app.ledger.clock import read_clock
 from app.ledger.database import open_ledger
 from app.registry.artifacts import Artifacts
@@ -76,7 +76,7 @@ def _plan(config: Config, start: datetime | None, until: datetime) -> RunPlan:
     days = config.training.window_days
     if start is None and days is not None:
         start = until - timedelta(days=days)
-    tables = Tables(config.tables_path, config.contract)
+    tables = open_tables(config)
     return RunPlan(
         dataset=take_snapshot(tables, config.contract, start, until, until), created_at=until
     )

@@ -14,7 +14,7 @@ from app.config import Config
 from app.contracts.rows import TIMESTAMP, Column, Contract
 from app.data.features import Encoder, Statistics
 from app.data.profile import Profile
-from app.data.tables import Tables
+from app.data.tables import Tables, open_tables
 from app.model.bundle import ModelBundle
 from app.model.calibration import Calibrator
 from app.model.networks import TabularNetwork
@@ -84,7 +84,7 @@ def make_rows(number: int = 1500, seed: int = 0) -> pa.Table:
 
 def fill_tables(config: Config, rows: pa.Table) -> Tables:
     """Commit rows and their outcomes, known an hour after the prediction."""
-    tables = Tables(config.tables_path, config.contract)
+    tables = open_tables(config)
     accepted = rows.drop_columns(["label", "state"])
     at = pa.array([START] * len(rows), TIMESTAMP)
     source = pa.array(["test"] * len(rows))

@@ -162,10 +162,10 @@ def test_the_six_commands_work_one_after_the_other(
 def write_rows(config: Path, file: Path) -> None:
     """Write some of the ingested rows to a file, as somebody would who has rows of their own."""
     from app.config import load_config
-    from app.data.tables import Tables
+    from app.data.tables import open_tables
 
     settings = load_config(config)
-    rows = Tables(settings.tables_path, settings.contract).read("events")
+    rows = open_tables(settings).read("events")
     # Rows of the history: a row that was asked for twice stands twice in the log.
     history = rows.filter(pc.starts_with(rows["source"], "ingest:"))
     pq.write_table(history.slice(0, 500).select(settings.contract.schema.names), file)

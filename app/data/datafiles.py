@@ -1,22 +1,27 @@
-"""Write and read the data files of a Delta table.
+"""Write and read the data files of one Delta table.
 
-Knows Parquet and what Delta's log says of a file; knows nothing of commits or of what rows mean.
-Statistics cover only the time of arrival: a person's value must not stand in a footer or a log.
+Knows Parquet, seals, and what Delta's log says of a file; knows nothing of commits or of what rows
+mean. Delta's log gets statistics of the time of arrival only, a footer those of public columns: a
+person's value must stand in neither.
 """
 
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from deltalake import DeltaTable
 
 from app.contracts.rows import Frozen
 from app.data.schemas import cast_rows
+from app.data.sealing import Sealing, explained, key_of
+from app.security.secrets import SecretError
 
 COMPRESSION = "zstd"
 MILLISECOND = timedelta(milliseconds=1)
@@ -28,43 +33,117 @@ class DataFile(Frozen):
     path: str
     size: int
     num_rows: int
+    modified_ms: int
     stats: str
 
 
-def write_data_file(
-    table: Path, parts: Iterable[pa.Table], schema: pa.Schema, arrival: str
-) -> DataFile:
-    """Write parts as row groups of a new file, synced, and say of it what Delta's log asks for.
+class DataFiles:
+    """The data files of one table: their columns, which are private, how they are sealed."""
 
-    `arrival` is the column of which statistics are kept. Nothing names the file yet.
-    """
-    name = f"part-{uuid.uuid4().hex}.parquet"
-    num_rows, bounds = 0, []
-    with (table / name).open("xb") as output:
-        with pq.ParquetWriter(
-            output, schema, compression=COMPRESSION, write_statistics=[arrival]
-        ) as writer:
-            for part in parts:
-                writer.write_table(part)
-                num_rows += part.num_rows
-                bounds.append(pc.min_max(part[arrival]).as_py())
-        output.flush()
-        os.fsync(output.fileno())
-    stats = json.dumps(_stats(num_rows, bounds, arrival), separators=(",", ":"))
-    size = (table / name).stat().st_size
-    return DataFile(path=name, size=size, num_rows=num_rows, stats=stats)
+    def __init__(
+        self,
+        folder: Path,
+        schema: pa.Schema,
+        arrival: str,
+        private: Sequence[str],
+        sealing: Sealing,
+    ) -> None:
+        """Name the table's folder, and the column of which the log gets statistics."""
+        self.folder = folder
+        self.schema = schema
+        self.sealing = sealing
+        self._arrival = arrival
+        self._private = tuple(private)
+        public = [field for field in schema if field.name not in private]
+        # Public columns come first in a file: Arrow (up to 25) looks at as many columns from the
+        # first on as were asked for, and fails on a sealed one although it is not wanted.
+        self._layout = pa.schema([*public, *(schema.field(name) for name in private)])
+        self._with_statistics = [f.name for f in public if not pa.types.is_nested(f.type)]
 
+    def current_key(self) -> str | None:
+        """Return the id of the master key of a file that is written now; None for a plain one."""
+        return self.sealing.current_key() if self._private else None
 
-def read_data_file(file: Path, schema: pa.Schema) -> pa.Table:
-    """Read a whole data file in a schema."""
-    return cast_rows(pq.ParquetFile(file).read(), schema)
+    def write(self, parts: Iterable[pa.Table]) -> DataFile:
+        """Write parts as row groups of a new file, synced; nothing names it yet."""
+        key_id = self.current_key()
+        suffix = f".sealed-{key_id}.parquet" if key_id else ".parquet"
+        path = self.folder / f"part-{uuid.uuid4().hex}{suffix}"
+        num_rows, bounds = 0, []
+        with path.open("xb") as output:
+            with self._writer(output, key_id) as writer:
+                for part in parts:
+                    writer.write_table(part.select(self._layout.names))
+                    num_rows += part.num_rows
+                    bounds.append(pc.min_max(part[self._arrival]).as_py())
+            output.flush()
+            os.fsync(output.fileno())
+        status = path.stat()
+        return DataFile(
+            path=path.name,
+            size=status.st_size,
+            num_rows=num_rows,
+            modified_ms=status.st_mtime_ns // 10**6,
+            stats=json.dumps(_stats(num_rows, bounds, self._arrival), separators=(",", ":")),
+        )
 
+    def discard(self, written: Iterable[DataFile]) -> None:
+        """Delete files that nothing names."""
+        for file in written:
+            (self.folder / file.path).unlink()
 
-def read_row_groups(file: Path, schema: pa.Schema) -> Iterator[pa.Table]:
-    """Read a data file one row group at a time, so that memory stays flat."""
-    with pq.ParquetFile(file) as opened:
-        for number in range(opened.num_row_groups):
-            yield cast_rows(opened.read_row_group(number), schema)
+    def read(self, path: str) -> pa.Table:
+        """Read a whole file in the table's schema.
+
+        Raises SecretError without the key of a sealed file, SealBroken for an altered one.
+        """
+        parts = list(self.row_groups(path))
+        return pa.concat_tables(parts) if parts else self.schema.empty_table()
+
+    def row_groups(self, path: str) -> Iterator[pa.Table]:
+        """Read a file one row group at a time, so that memory stays flat."""
+        decryption = self.sealing.to_read() if key_of(path) else None
+        with (
+            explained(str(self.folder), self._private),
+            pq.ParquetFile(self.folder / path, decryption_properties=decryption) as opened,
+        ):
+            for number in range(opened.num_row_groups):
+                rows = opened.read_row_group(number)
+                yield cast_rows(rows.select(self.schema.names), self.schema)
+
+    def scan(self, table: DeltaTable, columns: Sequence[str], expression: Any) -> pa.Table:
+        """Read columns of the rows of a version that an Arrow expression (or None) takes.
+
+        Keys are needed only where a sealed column is read. Raises as `read` does.
+        """
+
+        def scanned(sealing: Sealing) -> pa.Table:
+            # A dataset of its own each time: it keeps footers as it could first read them.
+            dataset = table.to_pyarrow_dataset()
+            with explained(str(self.folder), self._private):
+                return dataset.to_table(
+                    columns=list(columns),
+                    filter=expression,
+                    fragment_scan_options=sealing.to_scan(),
+                )
+
+        asked = {*columns, *(name for name in self._private if name in str(expression))}
+        if asked & set(self._private):
+            return scanned(self.sealing)
+        try:
+            return scanned(Sealing())
+        except SecretError:  # Sealed when the contract still called one of them private.
+            return scanned(self.sealing)
+
+    def _writer(self, output: Any, key_id: str | None) -> pq.ParquetWriter:
+        seal = self.sealing.to_write(key_id, self.schema, self._private) if key_id else None
+        return pq.ParquetWriter(
+            output,
+            self._layout,
+            compression=COMPRESSION,
+            write_statistics=self._with_statistics,
+            encryption_properties=seal,
+        )
 
 
 def _stats(

@@ -65,6 +65,17 @@ def added(table: Path, version: int) -> list[Action]:
     return [add for add in adds if add["dataChange"]]
 
 
+def named_files(table: Path) -> list[str]:
+    """List the files that some version of a table names and that are still there."""
+    named = {
+        path_of(action["add"])
+        for _, commit in all_actions(table)
+        for action in commit
+        if "add" in action
+    }
+    return sorted(file for file in named if (table / file).exists())
+
+
 def live_files(commits: Iterable[tuple[int, list[Action]]]) -> dict[str, Action]:
     """Return the add of every file that the last of these commits, from 0 on, leaves in a table."""
     live: dict[str, Action] = {}

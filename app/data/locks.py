@@ -32,6 +32,13 @@ def exclusive(table: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def committing(table: Path) -> Iterator[None]:
+    """Be the one of the users of a table who commits to it, and writes its checkpoint."""
+    with _locked(table, "commit", fcntl.LOCK_EX):
+        yield
+
+
+@contextlib.contextmanager
 def _locked(table: Path, part: str, mode: int) -> Iterator[None]:
     # Beside the table, not in it: what lies in its folder is named by a version or removed.
     file = table.with_name(f".{table.name}.{part}.lock")

@@ -15,11 +15,10 @@ import pyarrow as pa
 from pydantic import Field
 
 from app.contracts.rows import Frozen
-from app.data.datafiles import read_row_groups, write_data_file
-from app.data.delta_log import LogUnusable, all_actions, live_files, path_of
+from app.data.delta_log import LogUnusable, all_actions, live_files, named_files
 from app.data.locks import exclusive
 from app.data.replacement import Replacement, finish_replacement, plan_replacement, replace
-from app.data.schemas import ARRIVAL, TableName
+from app.data.schemas import TableName
 from app.data.tables import Tables
 
 Keep = Callable[[pa.Table], npt.NDArray[np.bool_]]
@@ -56,7 +55,7 @@ def rewrite_versions(tables: Tables, name: TableName, keep: Keep) -> Rewritten:
         _refuse_strange(table, [action for _, commit in commits for action in commit])
         live = live_files(commits)
         replaced, done = [], Rewritten(table=name)
-        for file in _named_files(table, [commit for _, commit in commits]):
+        for file in named_files(table):
             replacement, num_dropped = _without(tables, name, file, keep)
             if replacement is None:
                 continue
@@ -74,19 +73,13 @@ def rewrite_versions(tables: Tables, name: TableName, keep: Keep) -> Rewritten:
     return done.model_copy(update={"num_unnamed": len(plan.unnamed)})
 
 
-def _named_files(table: Path, commits: list[list[dict[str, dict[str, object]]]]) -> list[str]:
-    """List the files that some version names and that are still there."""
-    named = {path_of(action["add"]) for commit in commits for action in commit if "add" in action}
-    return sorted(file for file in named if (table / file).exists())
-
-
 def _without(
     tables: Tables, name: TableName, file: str, keep: Keep
 ) -> tuple[Replacement | None, int]:
     """Write a file's remaining rows to a new one; None when it holds no rows to drop."""
-    table, schema = tables.folder(name), tables.schema(name)
+    files = tables.files(name)
     num_rows, num_kept = 0, 0
-    for part in read_row_groups(table / file, schema):
+    for part in files.row_groups(file):
         num_rows += part.num_rows
         num_kept += int(np.count_nonzero(_kept(part, keep)))
     if num_kept == num_rows:
@@ -95,10 +88,10 @@ def _without(
         return Replacement(old=file, new=None), num_rows
 
     def parts() -> Iterator[pa.Table]:
-        for part in read_row_groups(table / file, schema):
+        for part in files.row_groups(file):
             yield part.filter(pa.array(_kept(part, keep)))
 
-    new = write_data_file(table, parts(), schema, ARRIVAL[name])
+    new = files.write(parts())
     return Replacement(old=file, new=new), num_rows - num_kept
 
 

@@ -1,4 +1,4 @@
-"""Say what columns each table of a model has.
+"""Say what columns each table of a model has, and which of them are private.
 
 Knows the contract and Arrow types; knows nothing of Delta, files or where rows come from.
 """
@@ -52,6 +52,31 @@ def table_schemas(contract: Contract) -> dict[TableName, pa.Schema]:
                 *fields(("source", text)),
             ]
         ),
+    }
+
+
+def private_columns(contract: Contract) -> dict[TableName, tuple[str, ...]]:
+    """Name, by table, the columns that hold or quote personal and quasi values.
+
+    Those of the contract by their class; what stands for the row's id, entity or time elsewhere;
+    and always the refused rows and the reasons, which quote values of any column.
+    """
+    private = {c.name for c in contract.columns if c.privacy != "public"}
+
+    def where(role: str | None, *names: str) -> tuple[str, ...]:
+        return names if role in private else ()
+
+    times = where(contract.event_time, "prediction_time")
+    return {
+        "events": (*(c.name for c in contract.columns if c.name in private), *times),
+        "quarantine": ("row", "reasons"),
+        "predictions": (
+            # A client may take the row's id as the key of its request.
+            *where(contract.id, "row_id", "idempotency_key"),
+            *where(contract.entity, "entity"),
+            *times,
+        ),
+        "labels": where(contract.id, "row_id"),
     }
 
 

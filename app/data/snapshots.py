@@ -21,6 +21,7 @@ from app.contracts.rows import TIMESTAMP, Contract
 from app.data.labels import known_labels
 from app.data.reductions import SnapshotCheck, check_snapshot
 from app.data.tables import TableName, Tables
+from app.security.secrets import SecretError
 
 DIGEST_KEY = b"mainspring snapshot rows, version 1"
 HASH_BYTES = 16
@@ -93,6 +94,8 @@ def open_snapshot(
     """
     try:
         rows = snapshot_rows(tables, contract, dataset)
+    except SecretError:  # The rows may well be there: the key is not.
+        raise
     except (OSError, ValueError, DeltaError) as error:
         raise SnapshotAltered(
             f"{tables.root}: files of the snapshot are gone or damaged ({error}); "

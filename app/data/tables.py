@@ -15,29 +15,41 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError
 
+from app.config import Config
 from app.contracts.rows import TIMESTAMP, Contract
-from app.data.datafiles import read_data_file
-from app.data.delta_log import added, latest_version, path_of
-from app.data.locks import exclusive, shared
+from app.data.commits import commit, is_in, open_or_create, open_table
+from app.data.compaction import SMALL_BYTES, compact_files
+from app.data.datafiles import DataFile, DataFiles
+from app.data.delta_log import added, latest_version, path_of, sync
+from app.data.locks import committing, exclusive, shared
 from app.data.replacement import finish_replacement, is_interrupted
-from app.data.schemas import ARRIVAL, cast_rows, table_schemas
+from app.data.schemas import ARRIVAL, cast_rows, private_columns, table_schemas
 from app.data.schemas import NAMES as NAMES
 from app.data.schemas import TableName as TableName
+from app.data.sealing import Sealing, open_sealing
 
 COMMIT_ATTEMPTS = 20
+
+
+class VersionGone(ValueError):
+    """A version whose files retention has deleted."""
 
 
 class Tables:
     """The tables of one model. Cheap to make; safe to use from several threads and processes."""
 
-    def __init__(self, root: Path, contract: Contract) -> None:
-        """Name the folder; it is created by the first append."""
+    def __init__(self, root: Path, contract: Contract, sealing: Sealing | None = None) -> None:
+        """Name the folder; it is created by the first append.
+
+        Without a sealing new files are plain, and private columns of sealed ones cannot be read.
+        """
         self.root = root
         self.contract = contract
         self._schemas = table_schemas(contract)
+        self._private = private_columns(contract)
+        self.sealing = sealing or Sealing()
 
     def schema(self, name: TableName) -> pa.Schema:
         """Return the Arrow schema of a table."""
@@ -47,6 +59,16 @@ class Tables:
         """Return the folder of a table's files and log."""
         return self.root / name
 
+    def files(self, name: TableName) -> DataFiles:
+        """Return what writes and reads a table's data files."""
+        return DataFiles(
+            self.folder(name),
+            self.schema(name),
+            ARRIVAL[name],
+            self._private[name],
+            self.sealing,
+        )
+
     def version(self, name: TableName) -> int:
         """Return the latest version of a table, -1 when it does not exist. Cheap: made to poll."""
         return latest_version(self.folder(name))
@@ -54,7 +76,7 @@ class Tables:
     def transaction(self, name: TableName, application: str) -> int | None:
         """Return an application's latest transaction number in a table, None if it has none."""
         with self._using(name):
-            table = self._open(name)
+            table = open_table(self.folder(name))
             return None if table is None else table.transaction_version(application)
 
     def append(
@@ -89,35 +111,51 @@ class Tables:
         wanted = self._wanted(name, columns)
         expression = pq.filters_to_expression(filters) if isinstance(filters, list) else filters
         with self._using(name):
-            table = self._open(name, version)
+            table = open_table(self.folder(name), version)
             if table is None:
                 return wanted.empty_table()
-            dataset = table.to_pyarrow_dataset()
-            return cast_rows(dataset.to_table(columns=wanted.names, filter=expression), wanted)
+            try:
+                rows = self.files(name).scan(table, wanted.names, expression)
+            except FileNotFoundError as error:
+                raise VersionGone(
+                    f"table {name}: files of version {table.version()} are gone; retention keeps "
+                    "those of recent versions and of snapshots of live models"
+                ) from error
+            return cast_rows(rows, wanted)
 
     def read_since(self, name: TableName, after: int) -> tuple[pa.Table, int]:
         """Return the rows appended after a version, in commit order, and the version reached.
 
-        Rewriting files (compaction) appends nothing. `after` = -1 reads from the beginning.
+        Rewriting files (compaction) appends nothing. `after` = -1 reads from the beginning. Where
+        retention deleted the files that were appended, the beginning is read from those that they
+        were merged into, in the order of arrival, and VersionGone is raised for any other start.
         """
-        schema, folder = self.schema(name), self.folder(name)
+        files = self.files(name)
         with self._using(name):
             reached = self.version(name)
-            parts = [
-                read_data_file(folder / path_of(add), schema)
-                for version in range(after + 1, reached + 1)
-                for add in added(folder, version)
-            ]
-        return (pa.concat_tables(parts) if parts else schema.empty_table()), max(after, reached)
+            appended = (added(files.folder, version) for version in range(after + 1, reached + 1))
+            paths = [path_of(add) for adds in appended for add in adds]
+            if all((files.folder / path).exists() for path in paths):
+                parts = [files.read(path) for path in paths]
+                rows = pa.concat_tables(parts) if parts else files.schema.empty_table()
+                return rows, max(after, reached)
+        if after >= 0:
+            raise VersionGone(
+                f"table {name}: files appended after version {after} are gone, merged with older "
+                "ones; read from the beginning"
+            )
+        return self.read(name, reached).sort_by(ARRIVAL[name]), reached
 
-    def compact(self, name: TableName) -> int:
-        """Merge small files; versions that are pinned stay readable, since no file is deleted."""
+    def compact(
+        self, name: TableName, small_bytes: int = SMALL_BYTES, max_small_files: int = 1
+    ) -> int:
+        """Merge small files where there are more than some, and return the version reached.
+
+        Versions that are pinned stay readable, since no file is deleted. Others append meanwhile.
+        """
         with self._using(name):
-            table = self._open(name)
-            if table is None:
-                return -1
-            table.optimize.compact()
-            return table.version()
+            compact_files(self.files(name), small_bytes, max_small_files)
+            return self.version(name)
 
     def event_rows(self, accepted: pa.Table, at: datetime, source: str) -> pa.Table:
         """Complete accepted rows (contract columns) to rows of the events table."""
@@ -159,44 +197,24 @@ class Tables:
                 finish_replacement(folder)
 
     def _append(self, name: TableName, rows: pa.Table, given: list[tuple[str, int]]) -> int | None:
-        commit = CommitProperties(app_transactions=[Transaction(*pair) for pair in given])
-        for attempt in range(COMMIT_ATTEMPTS):
-            table = self._open(name) or self._create(name)
-            if given and all(_is_in(table, pair) for pair in given):
-                return None
-            try:
-                write_deltalake(table, rows, mode="append", commit_properties=commit)
-            except CommitFailedError:
-                # Another writer committed one of these transactions, or wrote faster: look again.
-                if attempt == COMMIT_ATTEMPTS - 1:
-                    raise
-                continue
-            return table.version()
-        raise AssertionError("the loop returns or raises")
-
-    def _open(self, name: TableName, version: int | None = None) -> DeltaTable | None:
-        try:
-            return DeltaTable(self.folder(name), version=version)
-        except TableNotFoundError:
-            return None
-
-    def _create(self, name: TableName) -> DeltaTable:
-        """Create a table; when another process was faster, open its table."""
-        configuration = {
-            # A value in a commit's minimum or maximum could not be erased: only times are there.
-            "delta.dataSkippingStatsColumns": ARRIVAL[name],
-            # A snapshot pins a version; the log of old versions must outlive every model.
-            "delta.logRetentionDuration": "interval 36500 days",
-        }
-        try:
-            return DeltaTable.create(
-                self.folder(name), self.schema(name), mode="error", configuration=configuration
-            )
-        except (DeltaError, CommitFailedError):  # A race, if the table is there now.
-            table = self._open(name)
-            if table is None:
-                raise
-            return table
+        files = self.files(name)
+        written: list[DataFile] = []
+        with committing(files.folder):
+            for _ in range(COMMIT_ATTEMPTS):
+                table = open_or_create(files.folder, files.schema, ARRIVAL[name])
+                if given and all(is_in(table, transaction) for transaction in given):
+                    files.discard(written)
+                    return None
+                if rows.num_rows and not written:
+                    written = [files.write([rows])]
+                    sync(files.folder)
+                version = commit(table, written, given)
+                if version is not None:
+                    return version
+        files.discard(written)
+        raise CommitFailedError(
+            f"{files.folder}: {COMMIT_ATTEMPTS} times somebody else committed first; try again"
+        )
 
     def _wanted(self, name: TableName, columns: Sequence[str] | None) -> pa.Schema:
         schema = self.schema(name)
@@ -222,6 +240,6 @@ def _as_list(transaction: Any) -> list[tuple[str, int]]:
     return list(transaction)
 
 
-def _is_in(table: DeltaTable, transaction: tuple[str, int]) -> bool:
-    latest = table.transaction_version(transaction[0])
-    return latest is not None and latest >= transaction[1]
+def open_tables(config: Config) -> Tables:
+    """Open a model's tables, sealed as its configuration says."""
+    return Tables(config.tables_path, config.contract, open_sealing(config))

@@ -15,7 +15,7 @@ import ray
 
 from app.background import Rounds
 from app.config import Config, show_config
-from app.data.tables import Tables
+from app.data.tables import open_tables
 from app.ledger.database import open_ledger
 from app.ledger.epochs import Fenced
 from app.loop.execution import Stopping
@@ -37,7 +37,7 @@ class StewardActor:
         self._pause = config.loop.poll_seconds
         self._rounds = Rounds(PART, self._round, self._pause)
         ledger = open_ledger(config.ledger_url)
-        tables = Tables(config.tables_path, config.contract)
+        tables = open_tables(config)
         ports = RayPorts(
             config=config,
             config_file=write_effective(config),

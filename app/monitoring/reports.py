@@ -17,7 +17,7 @@ from app.config import Config
 from app.contracts.records import DatasetVersion
 from app.contracts.rows import TIMESTAMP, Contract
 from app.data.snapshots import load_snapshot
-from app.data.tables import Tables
+from app.data.tables import open_tables
 from app.ledger.database import open_ledger
 from app.ledger.erasures import read_reductions
 from app.monitoring.distinct import first
@@ -42,7 +42,7 @@ def report_window(
     Both sides are thinned to `monitoring.report_rows`. Raises SnapshotAltered when the training
     rows are not the ones that were pinned, nor what erasures left of them.
     """
-    tables = Tables(config.tables_path, config.contract)
+    tables = open_tables(config)
     with closing(open_ledger(config.ledger_url)) as ledger:
         reductions = read_reductions(ledger, config.name)
     reference = load_snapshot(tables, config.contract, dataset, reductions)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from app.config import Config
 from app.contracts.records import DatasetVersion, Evidence
-from app.data.tables import TableName, Tables
+from app.data.tables import TableName, open_tables
 from app.ledger.clock import read_clock
 from app.ledger.database import Ledger
 from app.ledger.epochs import check_epoch, take_epoch
@@ -72,7 +72,7 @@ class Tail:
         """Take over as the model's monitor and resume where the last transaction stood."""
         self._config = config
         self._ledger = ledger
-        self._tables = Tables(config.tables_path, config.contract)
+        self._tables = open_tables(config)
         self._versions = Versions(ledger, Artifacts(config.artifacts_path))
         self._epoch = take_epoch(ledger, monitor_name(config.name))
         self._standing = _resume(ledger, config)

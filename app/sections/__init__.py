@@ -7,12 +7,15 @@ from app.sections.data import FeaturesConfig, SourceConfig, SplitConfig
 from app.sections.loop import DiagnosisConfig, GateConfig, GovernorConfig, LoopConfig, WatchConfig
 from app.sections.monitoring import MonitoringConfig
 from app.sections.running import ClusterConfig, ReplayConfig
+from app.sections.security import EncryptionConfig
 from app.sections.serving import ServingConfig
+from app.sections.tables import TablesConfig
 from app.sections.training import NetworkConfig, TrainingConfig
 
 __all__ = [
     "ClusterConfig",
     "DiagnosisConfig",
+    "EncryptionConfig",
     "FeaturesConfig",
     "GateConfig",
     "GovernorConfig",
@@ -23,6 +26,7 @@ __all__ = [
     "ServingConfig",
     "SourceConfig",
     "SplitConfig",
+    "TablesConfig",
     "TrainingConfig",
     "WatchConfig",
 ]

@@ -32,15 +32,16 @@ def pseudonym_key(config: Config) -> SecretBytes:
     """
     text = os.environ.get(PSEUDONYM_KEY_VARIABLE)
     if text is not None:
-        return _decode(text, PSEUDONYM_KEY_VARIABLE)
+        return decode_key(text, PSEUDONYM_KEY_VARIABLE)
     file = config.workspace / "keys" / "pseudonym.key"
     if not file.exists():
-        _create(file)
-    _refuse_open_permissions(file)
-    return _decode(file.read_text(), str(file))
+        create_secret_file(file, secrets.token_hex(NEW_KEY_BYTES))
+    refuse_open_permissions(file)
+    return decode_key(file.read_text(), str(file))
 
 
-def _decode(text: str, place: str) -> SecretBytes:
+def decode_key(text: str, place: str) -> SecretBytes:
+    """Read a key from hexadecimal text; `place` says in an error where it came from."""
     try:
         key = bytes.fromhex(text.strip())
     except ValueError:
@@ -53,23 +54,45 @@ def _decode(text: str, place: str) -> SecretBytes:
     return SecretBytes(key)
 
 
-def _create(file: Path) -> None:
-    """Write a new key aside and link it into place: of several processes the first wins."""
+def create_secret_file(file: Path, content: str) -> None:
+    """Write a secret aside and link it into place: of several processes the first wins."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    aside = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    aside = _write_aside(file, content)
     try:
-        with os.fdopen(descriptor, "w") as output:
-            output.write(secrets.token_hex(NEW_KEY_BYTES))
-            output.flush()
-            os.fsync(output.fileno())
         with contextlib.suppress(FileExistsError):
             os.link(aside, file)
     finally:
         aside.unlink()
+    _sync(file.parent)
 
 
-def _refuse_open_permissions(file: Path) -> None:
+def replace_secret_file(file: Path, content: str) -> None:
+    """Write a secret aside and rename it into place, at once and for good."""
+    _write_aside(file, content).replace(file)
+    _sync(file.parent)
+
+
+def refuse_open_permissions(file: Path) -> None:
+    """Raise SecretError for a file that others than its owner may read."""
     mode = stat.S_IMODE(file.stat().st_mode)
     if mode & 0o077:
         raise SecretError(f"{file}: mode {mode:04o} lets others read the key; run chmod 600 on it")
+
+
+def _write_aside(file: Path, content: str) -> Path:
+    aside = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as output:
+        output.write(content)
+        output.flush()
+        os.fsync(output.fileno())
+    return aside
+
+
+def _sync(folder: Path) -> None:
+    """Make what was linked or renamed in a folder last."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

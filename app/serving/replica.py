@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from app.config import Config
 from app.data.arrivals import captured_arriving
-from app.data.tables import NAMES, Tables
+from app.data.tables import NAMES, open_tables
 from app.ledger.database import open_ledger
 from app.model.bundle import ModelBundle
 from app.registry.artifacts import Artifacts
@@ -37,7 +37,7 @@ class Replica:
         """Open everything; nothing runs before `start`."""
         self._ledger = open_ledger(config.ledger_url)
         artifacts = Artifacts(config.artifacts_path)
-        tables = Tables(config.tables_path, config.contract)
+        tables = open_tables(config)
         self._config = config
         self._spool = Spool(config.spool_path, {name: tables.schema(name) for name in NAMES})
         erased = TombstoneWatch(self._ledger, config.name, Tombstones(pseudonym_key(config)))

@@ -35,7 +35,7 @@ from app.contracts.records import DatasetVersion, TrainingResult
 from app.contracts.rows import Contract, Frozen
 from app.data.features import Encoder, Statistics
 from app.data.snapshots import load_snapshot
-from app.data.tables import Tables
+from app.data.tables import open_tables
 from app.model.manifest import read_folder, write_file
 from app.registry.artifacts import Artifacts
 from app.training.assembly import (
@@ -103,9 +103,7 @@ def train(
     plan = find_plan(config, run) or RunPlan(dataset=dataset, created_at=created_at)
     _refuse_other_rows(plan.dataset, dataset, run)
     write_file(folder / "plan.json", plan.model_dump_json(indent=1).encode())
-    table = load_snapshot(
-        Tables(config.tables_path, config.contract), config.contract, plan.dataset
-    )
+    table = load_snapshot(open_tables(config), config.contract, plan.dataset)
     window = open_window(config, table, plan.dataset.end)
     encoder = _fit_encoder(config, window)
     outcome = _fit_network(config, window, encoder, plan.dataset, run)

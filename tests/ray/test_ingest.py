@@ -19,7 +19,7 @@ from app.data.forgetting import ERASED
 from app.data.preprocess import IngestResult, ingest
 from app.data.snapshots import load_snapshot, take_snapshot
 from app.data.sources import read_source
-from app.data.tables import Tables
+from app.data.tables import Tables, open_tables
 from app.governance.eraser import Eraser
 from app.governance.workplace import Workplace
 from app.ledger.database import open_ledger
@@ -90,7 +90,7 @@ def rows_file(config: Config, name: str) -> Path:
 
 
 def tables_of(config: Config) -> Tables:
-    return Tables(config.tables_path, config.contract)
+    return open_tables(config)
 
 
 def test_files_come_in_validated_protected_and_with_their_positions(shop: Config) -> None:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from app.config import Config, load_config
-from app.data.tables import Tables
+from app.data.tables import open_tables
 from app.ledger.database import Ledger, open_ledger
 from app.registry.store import live_replicas
 from tests.serving_world import give_roles, make_rows, put_version
@@ -72,7 +72,7 @@ def test_rows_are_answered_and_logged(served: Served) -> None:
 
     assert answer.status_code == 200, answer.text
     assert answer.json()["version"] == served.champion
-    tables = Tables(served.config.tables_path, served.config.contract)
+    tables = open_tables(served.config)
     ids = {row["flight_id"] for row in rows}
     wait_until(lambda: ids <= set(tables.read("predictions")["row_id"].to_pylist()))
     assert ids <= set(tables.read("events")["flight_id"].to_pylist())
@@ -123,7 +123,7 @@ def test_a_killed_replica_is_replaced_and_its_spool_is_shipped_by_the_next(serve
 
     os.kill(owner_of(spool), signal.SIGKILL)
 
-    tables = Tables(served.config.tables_path, contract)
+    tables = open_tables(served.config)
     wait_until(lambda: acknowledged <= set(tables.read("predictions")["row_id"].to_pylist()))
     logged = [
         name for name in tables.read("predictions")["row_id"].to_pylist() if name in acknowledged

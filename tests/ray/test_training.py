@@ -12,7 +12,7 @@ import ray
 from app.config import Config
 from app.contracts.records import DatasetVersion
 from app.data.snapshots import load_snapshot, take_snapshot
-from app.data.tables import Tables
+from app.data.tables import open_tables
 from app.model.bundle import ModelBundle
 from app.registry.artifacts import Artifacts
 from app.training import train as shell
@@ -33,7 +33,7 @@ def test_one_worker_makes_the_bundle_that_this_process_makes(tmp_path: Path) -> 
     dataset = snapshot(config)
     result = train(config, dataset, "first", END)
     stored = ModelBundle.load(Artifacts(config.artifacts_path).path(result.version.digest))
-    table = load_snapshot(Tables(config.tables_path, CONTRACT), CONTRACT, dataset)
+    table = load_snapshot(open_tables(config), CONTRACT, dataset)
     local = fit_in_process(config, table, dataset.end)
     assert stored.encoder.to_json() == local.bundle.encoder.to_json()
     np.testing.assert_allclose(stored.predict(table), local.bundle.predict(table), atol=1e-6)

@@ -10,7 +10,7 @@ import pytest
 from app.config import Config
 from app.contracts.rows import TIMESTAMP
 from app.data.snapshots import take_snapshot
-from app.data.tables import Tables
+from app.data.tables import Tables, open_tables
 from app.loop.comparators import Comparators, FitIndex, production_rows, window_start
 from app.loop.rehearsal import split_months
 from app.model.manifest import ArtifactAltered
@@ -25,7 +25,7 @@ NUM_ROWS = 900
 def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Tables]:
     """Ninety days of ten rows; outcomes follow x, and the meaning of x turns on 1 March."""
     config = small_config(tmp_path_factory.mktemp("comparators"))
-    tables = Tables(config.tables_path, config.contract)
+    tables = open_tables(config)
     generator = np.random.default_rng(3)
     asked = [datetime(2013, 1, 1, tzinfo=UTC) + timedelta(days=i / 10) for i in range(NUM_ROWS)]
     x = generator.normal(size=NUM_ROWS)

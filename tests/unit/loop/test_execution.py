@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from app.contracts.records import Decision
-from app.data.tables import Tables
+from app.data.tables import open_tables
 from app.ledger.clock import drive_clock
 from app.ledger.decisions import open_decision, read_decisions
 from app.ledger.evidence import record_fold
@@ -34,7 +34,7 @@ class Operation:
         self.config = config_at(folder, *SETTINGS)
         self.world = World(fresh_ledger(folder), **script)
         self.ledger = self.world.ledger
-        tables = Tables(self.config.tables_path, self.config.contract)
+        tables = open_tables(self.config)
         self.steward = Steward(self.config, self.ledger, self.world, tables)
         self.steward._num_labels = lambda at: 80000
         self.day = -7
@@ -247,7 +247,7 @@ def test_the_steward_says_what_it_does_and_why(tmp_path):
 
 def test_the_labels_of_the_tables_are_counted_as_known_at_the_time(tmp_path):
     config = config_at(tmp_path)
-    tables = Tables(config.tables_path, config.contract)
+    tables = open_tables(config)
     schema = tables.schema("labels")
     known = [START - timedelta(days=1)] * 3 + [START + timedelta(days=1)]
     rows = {"row_id": list("abcd"), "label": [1, 0, None, 1], "void": [False, False, True, False]}

@@ -8,7 +8,7 @@ import pytest
 
 from app.config import Config
 from app.contracts.records import Decision, Evidence, LoopState
-from app.data.tables import Tables
+from app.data.tables import open_tables
 from app.ledger.clock import drive_clock
 from app.ledger.database import Ledger
 from app.ledger.decisions import read_decisions
@@ -80,7 +80,7 @@ class Enough(Steward):
 
 
 def _steward(config: Config, world: World, instants: Instants) -> Steward:
-    tables = Tables(config.tables_path, config.contract)
+    tables = open_tables(config)
     return Enough(config, MortalLedger(world.ledger, instants), world, tables)
 
 

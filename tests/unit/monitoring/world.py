@@ -11,7 +11,7 @@ from app.contracts.records import DatasetVersion, ModelVersion
 from app.data.features import Encoder, Statistics
 from app.data.profile import Profile
 from app.data.snapshots import take_snapshot
-from app.data.tables import Tables
+from app.data.tables import open_tables
 from app.ledger.clock import drive_clock
 from app.ledger.database import Ledger, open_ledger
 from app.ledger.evidence import read_evidence
@@ -44,7 +44,7 @@ class World:
     def __init__(self, workspace: Path, **monitoring: object) -> None:
         self.config = make_config(workspace, **monitoring)
         self.ledger: Ledger = open_ledger(self.config.ledger_url)
-        self.tables = Tables(self.config.tables_path, CONTRACT)
+        self.tables = open_tables(self.config)
         self.bundle = make_bundle()
         folder = workspace / "bundle"
         self.bundle.save(folder)

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.config import Config
-from app.data.tables import TableName, Tables
+from app.data.tables import TableName, Tables, open_tables
 from app.ledger.database import Ledger, open_ledger
 from app.serving.api import build_api
 from app.serving.replica import Replica
@@ -59,7 +59,7 @@ def empty_world(flights: Config) -> Iterator[World]:
     ledger = open_ledger(config.ledger_url)
     replica = Replica(config, wall=time.time, steady=time.monotonic)
     replica.start()
-    tables = Tables(config.tables_path, config.contract)
+    tables = open_tables(config)
     with TestClient(build_api(replica), raise_server_exceptions=False) as client:
         yield World(config, ledger, replica, tables, client)
     replica.stop()

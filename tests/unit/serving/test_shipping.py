@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from app.config import Config
-from app.data.tables import Tables
+from app.data.tables import Tables, open_tables
 from app.serving.capture import DAMAGED, Spool
 from app.serving.shipping import Shipper, adopt_spools, ship_folder
 
@@ -27,12 +27,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 import pyarrow as pa
 from app.config import load_config
-from app.data.tables import Tables
+from app.data.tables import open_tables
 from app.serving.capture import Spool
 from app.serving.shipping import Shipper
 
 config = load_config("configs/flights.yaml", ["workspace=" + sys.argv[1]])
-tables = Tables(config.tables_path, config.contract)
+tables = open_tables(config)
 spool = Spool(config.spool_path, {"labels": tables.schema("labels")})
 Shipper(spool, tables, every_seconds=0.01).start()
 at = datetime(2013, 4, 1, tzinfo=UTC)
@@ -63,7 +63,7 @@ def logged(tables: Tables) -> list[str]:
 
 @pytest.fixture
 def tables(flights: Config) -> Tables:
-    return Tables(flights.tables_path, flights.contract)
+    return open_tables(flights)
 
 
 @pytest.fixture

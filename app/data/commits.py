@@ -1,0 +1,98 @@
+"""Commit data files to a Delta table.
+
+Knows the Delta library; knows nothing of rows or of what is in a file. A commit is made on the
+version that was looked at or not at all, so that the version it became is known.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
+
+from app.data.datafiles import DataFile
+
+
+class LiveFile(NamedTuple):
+    """A file of a version."""
+
+    path: str
+    size: int
+    num_rows: int
+
+
+def live_files(table: DeltaTable) -> list[LiveFile]:
+    """List the files of the version that a table is at, oldest first."""
+    adds = pa.table(table.get_add_actions(flatten=True))
+    adds = adds.sort_by([("modification_time", "ascending"), ("path", "ascending")])
+    columns = (adds[name].to_pylist() for name in ("path", "size_bytes", "num_records"))
+    return [LiveFile(*values) for values in zip(*columns, strict=True)]
+
+
+def open_table(folder: Path, version: int | None = None) -> DeltaTable | None:
+    """Open a table at a version, by default the latest; None when there is no table."""
+    try:
+        return DeltaTable(folder, version=version)
+    except TableNotFoundError:
+        return None
+
+
+def open_or_create(folder: Path, schema: pa.Schema, arrival: str) -> DeltaTable:
+    """Open a table; create it when there is none, whose statistics are of one column only."""
+    table = open_table(folder)
+    if table is not None:
+        return table
+    configuration = {
+        # A value in a commit's minimum or maximum could not be erased: only times are there.
+        "delta.dataSkippingStatsColumns": arrival,
+        # A snapshot pins a version; the log of old versions must outlive every model.
+        "delta.logRetentionDuration": "interval 36500 days",
+    }
+    try:
+        return DeltaTable.create(folder, schema, mode="error", configuration=configuration)
+    except (DeltaError, CommitFailedError):  # A race, if the table is there now.
+        table = open_table(folder)
+        if table is None:
+            raise
+        return table
+
+
+def commit(
+    table: DeltaTable,
+    added: Sequence[DataFile],
+    transactions: Sequence[tuple[str, int]] = (),
+    *,
+    instead_of: Sequence[LiveFile] = (),
+) -> int | None:
+    """Commit files as the version after the one that `table` is at, and return that.
+
+    Files with rows are new rows, unless they stand `instead_of` others with the same rows. Returns
+    None when somebody committed since: open the table again and decide anew.
+    """
+    is_new = not instead_of
+    actions: list[AddAction | RemoveAction] = [
+        AddAction(file.path, file.size, {}, file.modified_ms, is_new, file.stats) for file in added
+    ]
+    replaced_at = max((file.modified_ms for file in added), default=0)
+    actions += [RemoveAction(file.path, is_new, replaced_at, file.size, {}) for file in instead_of]
+    properties = CommitProperties(
+        max_commit_retries=0,
+        app_transactions=[Transaction(*transaction) for transaction in transactions],
+    )
+    version: int = table.version()
+    try:
+        table.create_write_transaction(
+            actions, "append", table.schema(), commit_properties=properties
+        )
+    except CommitFailedError:
+        return None
+    return version + 1
+
+
+def is_in(table: DeltaTable, transaction: tuple[str, int]) -> bool:
+    """Say whether an application's transaction, or a later one, is in a table."""
+    latest = table.transaction_version(transaction[0])
+    return latest is not None and latest >= transaction[1]
