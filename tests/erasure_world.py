@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 from app.config import Config
 from app.contracts.records import DatasetVersion, Evaluation, Metric, ModelVersion
 from app.contracts.rows import TIMESTAMP, Column, Contract
+from app.data.sealing import open_sealing
 from app.data.snapshots import take_snapshot
-from app.data.tables import NAMES, Tables
+from app.data.tables import NAMES, Tables, open_tables
 from app.data.validation import validate
 from app.governance.eraser import Eraser
 from app.governance.workplace import Workplace
@@ -26,7 +27,7 @@ from app.ledger.evidence import record_fold
 from app.monitoring.fold import Batch, fold
 from app.monitoring.state import FoldState, pack
 from app.registry.store import register_version
-from app.sections import ServingConfig, SourceConfig
+from app.sections import EncryptionConfig, ServingConfig, SourceConfig
 from app.security.privacy import Pseudonymiser
 from app.security.secrets import pseudonym_key
 from app.security.tombstones import Tombstones
@@ -120,7 +121,7 @@ class World:
         return kept
 
 
-def make_config(workspace: Path) -> Config:
+def make_config(workspace: Path, *, sealed: bool = False) -> Config:
     """Make the configuration of the world."""
     return Config(
         name="orders",
@@ -128,13 +129,16 @@ def make_config(workspace: Path) -> Config:
         source=SourceConfig(kind="parquet", events="none.parquet"),
         contract=CONTRACT,
         serving=ServingConfig(ship_seconds=0.2),
+        encryption=EncryptionConfig(at_rest=sealed),
     )
 
 
-def make_world(workspace: Path, num_subjects: int = 30, rows_each: int = 8) -> World:
+def make_world(
+    workspace: Path, num_subjects: int = 30, rows_each: int = 8, *, sealed: bool = False
+) -> World:
     """Fill a workspace."""
-    config = make_config(workspace)
-    tables = Tables(config.tables_path, CONTRACT)
+    config = make_config(workspace, sealed=sealed)
+    tables = open_tables(config)
     ledger = open_ledger(config.ledger_url)
     world = World(config, ledger, tables, num_subjects, [], [])
     everybody = range(num_subjects)
@@ -261,13 +265,13 @@ def _register(world: World, number: int) -> str:
     return digest
 
 
-def bytes_below(root: Path) -> dict[str, bytes]:
-    """Read every file below a folder, Parquet also decoded: all its texts, one a line."""
-    found = {}
+def bytes_below(config: Config) -> dict[str, bytes]:
+    """Read every file of a workspace, Parquet also decoded, sealed or not: one text a line."""
+    found, root = {}, config.workspace
     for path in sorted(p for p in root.rglob("*") if p.is_file()):
         found[path.relative_to(root).as_posix()] = path.read_bytes()
         if path.suffix == ".parquet":
-            rows = pq.read_table(path)
+            rows = pq.ParquetFile(path, decryption_properties=open_sealing(config).to_read()).read()
             texts = "\n".join(str(value) for column in rows.columns for value in column.to_pylist())
             found[f"{path.relative_to(root).as_posix()} decoded"] = texts.encode()
     return found
@@ -284,7 +288,7 @@ def tokens_of(world: World, subjects: set[int]) -> set[bytes]:
 
 def hits(world: World, tokens: set[bytes]) -> list[tuple[str, bytes]]:
     """Search every byte below the workspace; the keys are searched too."""
-    files = bytes_below(world.config.workspace)
+    files = bytes_below(world.config)
     # One look at each byte instead of one for each token: everything that names anybody here.
     assert all(NAMED.fullmatch(token) for token in tokens)
     found = ((name, set(NAMED.findall(content)) & tokens) for name, content in files.items())

@@ -34,7 +34,9 @@ class ErasureReceipt(Frozen):
         (), description="Snapshots that were not what was pinned before the erasure began."
     )
     models: tuple[str, ...] = Field(
-        (), description="Digests of the versions that had learned from erased rows."
+        (),
+        description="Digests of the versions that had learned from erased rows, or from a snapshot "
+        "that cannot be checked any more.",
     )
     verified: bool = Field(description="A search of every file found nothing of them.")
     remains: tuple[str, ...] = Field((), description="Where something of them was found still.")

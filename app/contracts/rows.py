@@ -147,6 +147,11 @@ class Contract(Frozen):
             self._require("entity", self.entity, "identifier")
         for name in self.slices:
             self._require("slices", name, "category")
+            if name in self.personal:
+                raise ValueError(
+                    f"contract.slices: {name} is personal, and records of quality would name its "
+                    "values for good; slice by a public or quasi column"
+                )
         if self.label in names:
             raise ValueError(f"contract.label: {self.label} must not be among the columns")
         for name in self.generated:
@@ -206,9 +211,11 @@ class Contract(Frozen):
 
     @property
     def features(self) -> tuple[Column, ...]:
-        """Columns that the encoder sees."""
+        """Columns that the encoder sees; a personal one never is: no model forgets a vocabulary."""
         return tuple(
-            c for c in self.columns if c.feature and c.kind in ("number", "category", "time")
+            c
+            for c in self.columns
+            if c.feature and c.privacy != "personal" and c.kind in ("number", "category", "time")
         )
 
     @property

@@ -76,7 +76,7 @@ def any_of(words: Iterable[bytes]) -> bytes:
     r"""Give a pattern that matches any of some words: alike beginnings are tried once.
 
     >>> any_of([b"row-1", b"row-12", b"row-2"])
-    b'row\\\\-(?:1(?:2)?|2)'
+    b'row\\-(?:1(?:2)?|2)'
     """
     return _branches(sorted(set(words)), 0)
 

@@ -5,7 +5,7 @@ is for others to say. Every step may be done again.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -168,12 +168,17 @@ class Work:
         )
 
     def _mark(self) -> Outcome:
-        """Mark the versions that had learned from them, and drop comparators' cached fits."""
+        """Mark the versions that had learned from them, and drop comparators' cached fits.
+
+        A snapshot that cannot be checked any more may have held their rows: it counts.
+        """
         place, receipt = self._place, self._begun.receipt
         model = place.config.name
         reductions = read_reductions(place.ledger, model)
         reduced = {item.snapshot for item in reductions if item.receipt == receipt}
-        models = learned_from(list_versions(place.ledger, model), reduced)
+        steps = find_erasure(place.ledger, model, receipt).steps
+        unclear = set(steps[erasure.SNAPSHOTS]["altered"]) if self._is_found(steps) else set()
+        models = learned_from(list_versions(place.ledger, model), reduced | unclear)
         num_fits = forget_fits(place.config, place.ledger, reduced)
 
         def record(connection: Connection) -> None:
@@ -183,10 +188,15 @@ class Work:
 
     def _forget(self, name: str) -> Outcome:
         begun = find_erasure(self._place.ledger, self._begun.model, self._begun.receipt)
-        if any(begun.steps[erasure.TRACE]["counts"].values()):
+        if self._is_found(begun.steps):
             store = next(store for store in self._place.all_stores if store.name == name)
             store.forget(self._erased)
         return {}, _nothing
+
+    def _is_found(self, steps: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Tell whether anything at all was found of them."""
+        counts = [steps[step]["counts"] for step in (erasure.TRACE, erasure.CAPTURED)]
+        return any(number for each in counts for number in each.values())
 
     def _purge(self) -> Outcome:
         try:

@@ -1,8 +1,9 @@
 """Ship spooled segments to the tables, each exactly once, and adopt the spools of dead processes.
 
 A segment's number is the application transaction of its append, so a segment that was shipped and
-not yet deleted when the process died is not doubled. Knows files, locks and tables; knows nothing
-of what rows mean.
+not yet deleted when the process died is not doubled. Rows of subjects that were erased meanwhile
+are left out; while it cannot be told who was, nothing is shipped and the spool waits. Knows files,
+locks and tables; knows nothing of what rows mean.
 """
 
 import contextlib

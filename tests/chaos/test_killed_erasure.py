@@ -12,7 +12,7 @@ import pytest
 
 from app.config import show_config
 from app.data.snapshots import take_snapshot
-from app.data.tables import NAMES, Tables
+from app.data.tables import NAMES, open_tables
 from app.ledger import journal
 from app.ledger.database import open_ledger
 from app.ledger.erasures import read_erasures
@@ -79,8 +79,7 @@ def test_an_erasure_killed_again_and_again_comes_to_the_same_end(
         known = read_erasures(open_ledger(world.config.ledger_url), "orders")
         process = start(configs[workspace], "resume" if known else "erase")
         try:
-            # Short at first, longer later: both the first steps and the last are hit.
-            process.wait(chance.uniform(0.02, seconds * (kills + 1) / KILLS))
+            process.wait(chance.uniform(0.02, seconds / 3))
             break
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
@@ -91,15 +90,13 @@ def test_an_erasure_killed_again_and_again_comes_to_the_same_end(
     ended = World(
         world.config,
         open_ledger(world.config.ledger_url),
-        Tables(world.config.tables_path, CONTRACT),
+        open_tables(world.config),
         12,
         world.datasets,
         world.versions,
     )
     changed = world.config.model_copy(update={"workspace": calm})
-    undisturbed = World(
-        changed, open_ledger(changed.ledger_url), Tables(changed.tables_path, CONTRACT), 12, [], []
-    )
+    undisturbed = World(changed, open_ledger(changed.ledger_url), open_tables(changed), 12, [], [])
     assert kills >= 2
     assert hits(ended, tokens_of(ended, ERASED)) == []
     assert ending(ended) == ending(undisturbed)

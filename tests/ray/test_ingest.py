@@ -15,11 +15,17 @@ from app.config import Config
 from app.contracts.rows import Column, Contract
 from app.contracts.times import day_numbers
 from app.data.files import SourceError
+from app.data.forgetting import ERASED
 from app.data.preprocess import IngestResult, ingest
 from app.data.snapshots import load_snapshot, take_snapshot
 from app.data.sources import read_source
 from app.data.tables import Tables, open_tables
+from app.governance.eraser import Eraser
+from app.governance.workplace import Workplace
+from app.ledger.database import open_ledger
 from app.sections import SourceConfig
+from app.security.secrets import pseudonym_key
+from app.security.tombstones import Tombstones
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -140,6 +146,27 @@ def test_a_repeat_adds_nothing_and_a_new_file_adds_its_rows(shop: Config) -> Non
     assert ["parcel was ingested before, got 'P1'"] in tables_of(shop).read("quarantine")[
         "reasons"
     ].to_pylist()
+
+
+def test_an_erased_subject_does_not_come_back_by_another_ingest(shop: Config) -> None:
+    pq.write_table(parcels(0, 1, 2), rows_file(shop, "a.parquet"))
+    ingest(shop, tables_of(shop), at=NOON)
+    ledger = open_ledger(shop.ledger_url)
+    nobody = Tombstones(pseudonym_key(shop))
+    place = Workplace(shop, ledger, tables_of(shop), nobody)
+    assert Eraser(place, lambda: NOON).erase(["Ada 1"]).receipt.verified
+    # The same rows in another file, and their outcomes once more.
+    pq.write_table(parcels(1, 3), rows_file(shop, "b.parquet"))
+    outcomes(rows_file(shop, "").parent, ["P1", "P3"])
+    again = ingest(shop, tables_of(shop), at=NOON)
+    assert_exact(again)
+    assert (again.num_in, again.num_accepted, again.num_quarantined) == (2, 1, 1)
+    assert (again.num_labels, again.num_labels_quarantined) == (1, 1)
+    assert sorted(tables_of(shop).read("events")["parcel"].to_pylist()) == ["P0", "P2", "P3"]
+    quarantine = tables_of(shop).read("quarantine").to_pylist()
+    assert [row["reasons"] for row in quarantine].count([ERASED]) == 2
+    assert "P1" not in str(quarantine)
+    assert nobody.pseudonym("Ada 1") not in str(quarantine)
 
 
 @pytest.mark.parametrize("lost", ["events", "labels", "quarantine"])

@@ -18,7 +18,7 @@ from app.data.snapshots import (
     snapshot_rows,
     take_snapshot,
 )
-from app.data.tables import NAMES, Tables
+from app.data.tables import NAMES, open_tables
 from app.governance import eraser
 from app.governance.erasure import steps_of
 from app.governance.verification import verify_receipt
@@ -27,6 +27,7 @@ from app.ledger.database import open_ledger
 from app.ledger.erasures import ErasureUnknown, read_reductions, read_tombstones
 from app.ledger.evidence import read_fold
 from app.registry.marks import erased_versions
+from app.registry.store import list_versions, register_version
 from tests.erasure_world import (
     CONTRACT,
     NOW,
@@ -65,13 +66,11 @@ def copy_of(filled: Path, folder: Path) -> World:
     world = World(
         config,
         open_ledger(config.ledger_url),
-        Tables(config.tables_path, CONTRACT),
+        open_tables(config),
         num_subjects=12,
         datasets=[],
         versions=[],
     )
-    from app.registry.store import list_versions
-
     versions = list_versions(world.ledger, config.name)
     world.datasets = [version.dataset for version in versions]
     world.versions = [version.digest for version in versions]
@@ -95,6 +94,19 @@ def test_nothing_that_names_the_erased_is_left_in_any_file(world: World) -> None
     assert hits(world, tokens) == []
     assert receipt.verified
     assert receipt.remains == ()
+
+
+def test_sealed_tables_forget_as_well(workspace: Path) -> None:
+    world = make_world(workspace, num_subjects=6, rows_each=4, sealed=True)
+    before = world.kept({2})
+    tokens = tokens_of(world, {2})
+    assert any(name.endswith("decoded") for name, _ in hits(world, tokens))
+    receipt = erase(world, {2})
+    assert receipt.verified
+    assert receipt.counts["events"] == 4
+    assert hits(world, tokens) == []
+    after = world.kept({2})
+    assert [row for name in NAMES for row in before[name] if row not in after[name]] == []
 
 
 def test_the_receipt_counts_what_was_found_in_each_store(world: World) -> None:
@@ -164,6 +176,38 @@ def test_models_are_marked_and_the_next_snapshot_has_none_of_them(world: World) 
     gone = {world.tombstones.pseudonym(customer(s)) for s in ERASED}
     assert not gone & set(rows["customer"].to_pylist())
     assert rows.num_rows == 9 * 4
+
+
+def test_a_model_whose_snapshot_cannot_be_checked_any_more_is_marked_too(world: World) -> None:
+    gone = world.datasets[0].model_copy(update={"events_version": 99, "digest": "a" * 32})
+    version = list_versions(world.ledger, "orders")[0]
+    changes = {"digest": "f" * 64, "run": "run-lost", "dataset": gone}
+    register_version(world.ledger, version.model_copy(update=changes))
+    receipt = erase(world)
+    assert receipt.altered == ("a" * 32,)
+    assert "f" * 64 in receipt.models
+
+
+def test_a_version_that_is_registered_after_the_erasure_of_its_rows_is_marked(
+    world: World,
+) -> None:
+    receipt = erase(world)
+    version = list_versions(world.ledger, "orders")[0]
+    late = version.model_copy(update={"digest": "e" * 64, "run": "run-late"})
+    child = late.model_copy(
+        update={
+            "digest": "d" * 64,
+            "run": "recalibrated",
+            "parent": "e" * 64,
+            "dataset": take_snapshot(world.tables, CONTRACT, None, NOW, NOW),
+        }
+    )
+    clean = child.model_copy(update={"digest": "c" * 64, "run": "new", "parent": None})
+    for each in (late, child, clean):
+        register_version(world.ledger, each)
+    marks = erased_versions(world.ledger, "orders")
+    assert marks["e" * 64] == marks["d" * 64] == (receipt.id,)
+    assert "c" * 64 not in marks
 
 
 def test_a_receipt_names_nobody_and_is_in_the_journal(world: World) -> None:

@@ -56,7 +56,7 @@ def test_erasing_50_of_1000_leaves_no_byte_and_no_version_of_them(workspace: Pat
         assert not set(map(str, kept[name])) - set(map(str, now[name])), name
     again = world.eraser().erase(gone)
     assert again.repeated
-    files = bytes_below(world.config.workspace)
+    files = bytes_below(world.config)
     print(
         f"\n{len(ERASED)} of {NUM_SUBJECTS:,} subjects erased in {seconds:.1f} s: "
         f"{sum(receipt.counts[name] for name in NAMES):,} rows of tables, {receipt.counts}; "
