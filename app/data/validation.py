@@ -20,6 +20,7 @@ from app.data.limits import as_mask, each, limits
 from app.data.quarantine import RawRows, Reasons, quarantined_rows
 from app.security.privacy import Pseudonymiser
 
+REPEATED = "is given more than once; the first row is kept"
 UNKNOWN_ROW = "must name an accepted row"
 DERIVED = ("prediction_time",)
 
@@ -170,7 +171,7 @@ def _repeated(
     if len(first) < len(codes):
         again = ~seen
         again[first] = False
-        complaints += each(ids, again, column, "is given more than once; the first row is kept")
+        complaints += each(ids, again, column, REPEATED)
     return complaints
 
 
