@@ -117,6 +117,8 @@ class Inline:
         """Name rows by what they hold, label and left columns apart: these may come later."""
         given = [n for n in self.wanted if n in table.column_names and is_flat(table[n].type)]
         hashes = row_hashes(pa.table({name: texts(table[name]) for name in given}))
+        if not given:
+            hashes = np.zeros((table.num_rows, 1), np.uint8)
         by_place = self.config.generated_id == "position"
         file = Path(path).name.encode() if by_place else b""
         places = read.positions if by_place else np.zeros(table.num_rows, np.int64)
@@ -156,7 +158,7 @@ def blanked(values: pa.ChunkedArray, config: InlineConfig) -> Any:
     """Write cells as text, and nothing where the file spells nothing."""
     if not is_flat(values.type):
         return values  # Validation refuses these cells, and says why.
-    return without(texts(values), config.nulls)
+    return without(texts(values), ("", *config.nulls))
 
 
 def outcome_texts(values: pa.Array, positive: Sequence[str], negative: Sequence[str]) -> pa.Array:

@@ -29,10 +29,15 @@ DAYS = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", 
         "%d-%b-%Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y", "%d-%b-%y", "%m/%d/%y", "%d/%m/%y",
         "%d.%m.%y")  # fmt: skip
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", " %H:%M:%S.%f")
+# Numbers that may be times, between the first and the last that a table is likely to hold.
+TIME_NUMBERS = (
+    ("%Y%m%d", "dates as digits", 19_000_101, 21_001_231),
+    ("unix", "seconds since 1970", 1e8, 5e9),
+    ("unix_ms", "milliseconds since 1970", 1e11, 5e12),
+    ("excel", "days of a spreadsheet", 20_000, 80_000),
+)
 NUM_TRIED = 400
 FIRST_YEAR, LAST_YEAR = 1600, 2200
-# A number is hardly a time before spreadsheets and clocks counted.
-FIRST_COUNTED, LAST_COUNTED = 1955, 2100
 
 
 def words_of(name: str) -> list[str]:
@@ -69,7 +74,7 @@ def null_spellings(sample: pa.Table) -> tuple[str, ...]:
         values = set(pc.unique(texts(column)).to_pylist())
         found |= values.intersection(NULLS)
         faint = values.intersection(FAINT_NULLS)
-        others = pa.array(sorted(values - {None, *NULLS, *FAINT_NULLS}), pa.string())
+        others = pa.array(sorted(values - {None, "", *NULLS, *FAINT_NULLS}), pa.string())
         if faint and len(others) and (_numeric_share(others) == 1 or _iso_share(others) == 1):
             found |= faint
     return tuple(sorted(found))
@@ -92,7 +97,7 @@ def guess_spelling(values: pa.ChunkedArray, name: str, nulls: Sequence[str]) -> 
         if not _is_number(kind):
             return Spelling(None, f"cells of type {kind} fit no column")
         return _of_numbers(texts(values.cast(kind)), name)
-    present = without(texts(values), tuple(nulls)).drop_null()
+    present = without(texts(values), ("", *nulls)).drop_null()
     if not len(present):
         return Spelling(None, "no value in the sample")
     return _of_texts(present, name)
@@ -145,14 +150,10 @@ def _of_numbers(present: pa.Array, name: str) -> Spelling:
 
 def _of_time_numbers(present: pa.Array) -> Spelling | None:
     distinct = pc.unique(present).to_pylist()[:NUM_TRIED]
-    for shape, what in (("%Y%m%d", "dates as digits"), ("unix", "seconds since 1970"),
-                        ("unix_ms", "milliseconds since 1970"),
-                        ("excel", "days of a spreadsheet")):  # fmt: skip
-        low, high = (20_000, 80_000) if shape == "excel" else (0, float("inf"))
+    for shape, what, low, high in TIME_NUMBERS:
         fitting = all(low <= float(text) <= high for text in distinct)
         reading = TimeReading(format=shape)
-        years = (FIRST_COUNTED, LAST_COUNTED)
-        if fitting and _time_share(distinct, reading, years) >= READABLE_SHARE:
+        if fitting and _time_share(distinct, reading) >= READABLE_SHARE:
             return Spelling("time", f"{what}; UTC is assumed", reading)
     return None
 
@@ -187,17 +188,13 @@ def _has_zone(text: str) -> bool:
         return False
 
 
-def _time_share(
-    tried: Sequence[str],
-    reading: TimeReading,
-    years: tuple[int, int] = (FIRST_YEAR, LAST_YEAR),
-) -> float:
+def _time_share(tried: Sequence[str], reading: TimeReading) -> float:
     """Give the share of texts that are times, in years that a table is likely to speak of."""
     read = time_reader(reading)
     num_read = 0
     for place, text in enumerate(tried):
         with contextlib.suppress(ValueError, OverflowError):
-            num_read += years[0] <= read(text).year <= years[1]
+            num_read += FIRST_YEAR <= read(text).year <= LAST_YEAR
         if place == 20 and num_read < 10:
             return 0.0
     return num_read / len(tried)

@@ -92,12 +92,8 @@ def ingest(
         arrived = arrived_rows(config, judged, settled, taken, source.pieces)
         labels = arrived_outcomes(outcomes, num_labels_in, told, source.label_pieces)
         report = admit(config, tables, arrived, labels, at, until)
-        _commit(
-            tables,
-            _Judged(source.deliveries, rows, settled),
-            _Judged(source.label_deliveries, known, outcomes),
-            at,
-        )
+        judged_rows = _Judged(source.deliveries, rows, settled)
+        _commit(tables, judged_rows, _Judged(source.label_deliveries, known, outcomes), at)
     return IngestResult(
         num_deliveries=len(taken),
         num_in=judged.num_rows,

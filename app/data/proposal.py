@@ -291,9 +291,7 @@ def _notes(
     if not any(guess.use == "feature" for guess in guesses):
         notes.append("no column is left to learn from: look at the suspects, one may be fair")
     if min(outcome.num_positive, outcome.num_negative) < 50:
-        notes.append(
-            "fewer than 50 rows of one outcome: expect wide intervals, or a gate's refusal"
-        )
+        notes.append("fewer than 50 rows of one outcome: wide intervals, or a gate's refusal")
     if roles.event_time is not None:
         notes.append(
             "outcomes count as known at the event; set source.inline.known_after_hours if not"

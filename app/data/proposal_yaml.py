@@ -58,9 +58,11 @@ def _lines(proposal: Proposal, document: Mapping[str, Any], *, compact: bool) ->
         f"Proposed from {survey.path.name}: {survey.num_rows:,} rows; {outcome.source} is "
         f"{_shown(outcome.positive)} in {outcome.share:.1%} of {outcome.num_known:,}. Check it."
     )
-    lines = [f"# {_plain(header)}"]
+    lines = []
     for key, value in document.items():
-        if key == "contract":
+        if key == "name":
+            lines.append(_with_comment(f"name: {flow(value)}", header))
+        elif key == "contract":
             lines += _contract_lines(proposal, value, compact=compact)
         elif key == "source":
             lines.append(_with_comment(f"source: {flow(value)}", _left_out(proposal)))
@@ -79,7 +81,9 @@ def _contract_lines(proposal: Proposal, contract: Mapping[str, Any], *, compact:
     columns = [(flow(column), reasons[column["name"]]) for column in contract["columns"]]
     if compact:
         head = f"contract: {flow(parts)[:-1]}, columns: ["
-        return [head, *(_with_comment(f"  {text},", why) for text, why in columns), "]}"]
+        ends = [","] * (len(columns) - 1) + ["]}"]
+        ended = zip(columns, ends, strict=True)
+        return [head, *(_with_comment(f"  {text}{end}", why) for (text, why), end in ended)]
     head_lines = ["contract:", *(f"  {key}: {flow(value)}" for key, value in parts.items())]
     listed = [_with_comment(f"    - {text}", why) for text, why in columns]
     return [*head_lines, "  columns:", *listed]

@@ -17,6 +17,8 @@ from app.data.distinct import surely_distinct, take_most
 from app.data.limits import as_mask, each
 from app.data.quarantine import Reasons
 
+REPEATED = "is given more than once; the first row is kept"
+
 
 def keep_first(
     typed: pa.Table,
@@ -56,5 +58,5 @@ def _repeated(values: pa.Array, column: Column, known: pa.Array | None) -> list[
     if len(first) < len(codes):
         again = ~free
         again[first] = False
-        complaints += each(values, again, column, "is given more than once; the first row is kept")
+        complaints += each(values, again, column, REPEATED)
     return complaints

@@ -32,6 +32,7 @@ HIGH_SHARE = 0.5
 FREE_TEXT, MAX_ID = 25, 40
 MAX_CODES = 50
 MARGIN = 0.25
+SMALLEST, LARGEST = 1e-290, 1e290
 
 
 @dataclass(frozen=True)
@@ -148,10 +149,12 @@ def _text(source: str, counts: Tally, why: str) -> Guess:
     if words & REMARK_WORDS:
         reason = "remarks: free text may name people, and says later what was not known before"
         return Guess(source, name, "ignored", None, (reason,))
+    if words & ID_WORDS and length <= MAX_ID:
+        return _code(source, counts, why)
     at_least = MAX_VALUES if counts.num_distinct is None else counts.num_distinct
     if at_least <= max(HIGH_SHARE * present, 20) and (at_least < MAX_VALUES or length < FREE_TEXT):
         return _category(source, counts, why)
-    if words & (ID_WORDS | ENTITY_WORDS) and length <= MAX_ID:
+    if words & ENTITY_WORDS and length <= MAX_ID:
         column = Column(name=name, kind="identifier", feature=False)
         return Guess(source, name, "kept", column, (why,))
     if length >= FREE_TEXT:
@@ -200,11 +203,12 @@ def limits_of(counts: Tally) -> tuple[float | None, float | None]:
     A number that was never negative stays so; a share stays within 0 and 1.
     """
     low, high = counts.minimum, counts.maximum
-    if not math.isfinite(low) or not math.isfinite(high):
-        return None, None
     if low >= 0 and high <= 1:
         return 0.0, 1.0
     width = high - low or max(abs(high), 1.0)
+    # Beyond these a float has no room for a margin; what was never seen is infinite here.
+    if not SMALLEST < width < LARGEST:
+        return None, None
     step = 10.0 ** (math.floor(math.log10(width)) - 1)
     if counts.is_whole:
         step = max(step, 1.0)

@@ -15,6 +15,7 @@ from pydantic import SecretBytes
 from app.config import Config
 from app.data.files import Rows
 from app.data.inline import Inline
+from app.data.repeats import REPEATED
 from app.data.survey import Survey
 from app.data.validation import validate
 from app.sections import InlineConfig
@@ -54,11 +55,13 @@ def try_out(config: Config, survey: Survey, at: datetime) -> Trial:
         if num_in <= MAX_COMPARED:
             ids.append(_hashes(judged.accepted[config.contract.id]))
     seen = np.concatenate(ids) if ids else np.empty(0)
-    num_repeated = len(seen) - len(np.unique(seen))
+    num_again = len(seen) - len(np.unique(seen))
+    # Within a block validation has found them already.
+    num_repeated = num_again + reasons.pop(f"{config.contract.id} {REPEATED}", 0)
     num_in += survey.num_broken
     if survey.num_broken:
         reasons["row has too few or too many cells"] = survey.num_broken
-    return Trial(num_in, num_accepted - num_repeated, num_repeated, tuple(reasons.most_common()))
+    return Trial(num_in, num_accepted - num_again, num_repeated, tuple(reasons.most_common()))
 
 
 def example_row(config: Config, survey: Survey, at: datetime) -> dict[str, object]:

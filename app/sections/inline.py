@@ -65,7 +65,9 @@ class InlineConfig(Frozen):
         default_factory=dict, description="Columns whose tidied name will not do: file to contract."
     )
     ignore: tuple[str, ...] = Field((), description="Columns that are left in the file, tidied.")
-    nulls: tuple[Spelling, ...] = Field((), description="Spellings of nothing, e.g. NA.")
+    nulls: tuple[Spelling, ...] = Field(
+        (), description="Spellings of nothing, e.g. NA, beside the empty text."
+    )
     times: dict[str, TimeReading] = Field(default_factory=dict)
     numbers: dict[str, NumberStyle] = Field(
         default_factory=dict, description="Columns whose numbers have separators or a sign."
