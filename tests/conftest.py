@@ -11,12 +11,16 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import yaml
 
 from app.config import Config, load_config, show_config
 
 ROOT = Path(__file__).resolve().parent.parent
+# No test asserts a time: how long an example takes says something of the machine only.
+hypothesis.settings.register_profile("house", deadline=None)
+hypothesis.settings.load_profile("house")
 RAY_ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
