@@ -65,6 +65,8 @@ def training_dials(num_known: int, split: dict[str, Any]) -> dict[str, Any]:
         "learning_rate": 0.002,
         "weight_decay": 0.1,
         "averaging": 0.98,
+        # Of steps this small a second thread costs more than it gives.
+        "threads_per_worker": 1,
         "network": SMALL_NETWORK,
     }
 

@@ -80,7 +80,10 @@ def started(folder: Path, config: str, port: int) -> Iterator[dict[str, Any]]:
         yield json.loads(line)
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(120)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(120)
+        process.kill()
+        process.wait()
         log.close()
 
 
