@@ -1,0 +1,1 @@
+"""What benchmarks share: contenders in processes of their own, rounds, and what a round cost."""
