@@ -6,7 +6,7 @@ were read. It runs before anything is committed.
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -17,12 +17,10 @@ from app.config import Config
 from app.contracts.times import micros_in
 from app.data.files import DELIVERY, Piece
 from app.data.halting import IngestStopped
-from app.data.intake import Settled
 from app.data.report import rows_of_earlier, write_report
 from app.data.reporting import Arrived, make_report
 from app.data.tables import Tables
 from app.data.tally import Tally
-from app.data.validation import LABEL_COLUMNS
 
 logger = logging.getLogger(__name__)
 
@@ -61,34 +59,10 @@ def admit(
     return path
 
 
-def arrived_rows(
-    config: Config,
-    judged: pa.Table,
-    settled: Settled,
-    pending: Sequence[str],
-    pieces: Sequence[Piece] = (),
+def arrived(
+    tally: Tally, num_in: Mapping[str, int], pending: Sequence[str], pieces: Sequence[Piece] = ()
 ) -> Arrived:
-    """Count the rows of one ingest: as they were read, and what became of them."""
-    tally = Tally.collect(settled, config.contract)
-    return _arrived(tally, count_deliveries(judged), pending, pieces)
-
-
-def arrived_outcomes(
-    settled: Settled, num_in: Counter[str], pending: Sequence[str], pieces: Sequence[Piece] = ()
-) -> Arrived:
-    """Count the outcomes of one ingest."""
-    return _arrived(Tally.collect(settled, LABEL_COLUMNS, ()), num_in, pending, pieces)
-
-
-def count_deliveries(rows: pa.Table) -> Counter[str]:
-    """Count rows by the delivery that they came in."""
-    counted = pc.value_counts(rows[DELIVERY]).to_pylist()
-    return Counter({item["values"]: item["counts"] for item in counted})
-
-
-def _arrived(
-    tally: Tally, num_in: Counter[str], pending: Sequence[str], pieces: Sequence[Piece]
-) -> Arrived:
+    """Put together what an ingest took up: a tally, and what its files are called and left out."""
     return Arrived(
         tally=tally,
         num_in=num_in,
@@ -96,6 +70,12 @@ def _arrived(
         files={piece.digest: Path(piece.path).name for piece in pieces},
         left_out={piece.digest: piece.left_out for piece in pieces},
     )
+
+
+def count_deliveries(rows: pa.Table) -> Counter[str]:
+    """Count rows by the delivery that they came in."""
+    counted = pc.value_counts(rows[DELIVERY]).to_pylist()
+    return Counter({item["values"]: item["counts"] for item in counted})
 
 
 def _newest(tables: Tables) -> int | None:

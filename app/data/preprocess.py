@@ -20,7 +20,7 @@ from pydantic import Field
 
 from app.config import Config
 from app.contracts.rows import Contract, Frozen
-from app.data.admission import admit, arrived_outcomes, arrived_rows
+from app.data.admission import admit, arrived, count_deliveries
 from app.data.arrivals import arriving
 from app.data.files import DELIVERY, NOWHERE, POSITION, SourceError
 from app.data.forgetting import refuse_erased, withhold_erased
@@ -37,6 +37,8 @@ from app.data.intake import (
 from app.data.labels import KNOWN_LABELS
 from app.data.sources import Source, open_source
 from app.data.tables import TableName, Tables
+from app.data.tally import Tally
+from app.data.validation import LABEL_COLUMNS
 from app.security.privacy import Pseudonymiser
 from app.security.secrets import pseudonym_key
 
@@ -89,9 +91,10 @@ def ingest(
         withheld = withhold_erased(outcomes.quarantined, config.contract, erased)
         outcomes = Settled(outcomes.accepted, withheld)
         taken, told = (_pending(source.deliveries, rows), _pending(source.label_deliveries, known))
-        arrived = arrived_rows(config, judged, settled, taken, source.pieces)
-        labels = arrived_outcomes(outcomes, num_labels_in, told, source.label_pieces)
-        report = admit(config, tables, arrived, labels, at, until)
+        num_in, tally = count_deliveries(judged), _tally(settled, config.contract)
+        came = arrived(tally, num_in, taken, source.pieces)
+        known_now = arrived(_tally(outcomes, None), num_labels_in, told, source.label_pieces)
+        report = admit(config, tables, came, known_now, at, until)
         _commit(
             tables,
             _Judged(source.deliveries, rows, settled),
@@ -138,6 +141,12 @@ def _before(tables: Tables, contract: Contract) -> dict[str, pa.Array]:
     names = [column.name for column in contract.unique]
     rows = tables.read("events", columns=names)
     return {name: rows[name].combine_chunks() for name in names}
+
+
+def _tally(settled: Settled, contract: Contract | None) -> Tally:
+    """Count rows of a contract, or outcomes."""
+    parts = (settled.accepted, settled.quarantined)
+    return Tally.collect(*parts, contract) if contract else Tally.collect(*parts, LABEL_COLUMNS, ())
 
 
 def _pending(deliveries: Sequence[str], window: Window) -> list[str]:

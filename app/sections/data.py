@@ -71,6 +71,14 @@ class IntakeConfig(Frozen):
     volume: Literal["warn", "stop"] = "warn"
     num_examples: int = Field(3, ge=0, le=20, description="Of every reason in a report.")
 
+    @property
+    def may_stop(self) -> bool:
+        """Whether anything can stop an ingest: then it must be judged before any of it is in."""
+        stale = self.stale == "stop" and self.max_age_hours is not None
+        bounds = (self.min_rows, self.max_rows, self.min_median_share, self.max_median_share)
+        volume = self.volume == "stop" and any(bound is not None for bound in bounds)
+        return self.stop_above_share is not None or stale or volume
+
     @model_validator(mode="after")
     def _bounds_leave_room(self) -> Self:
         for low, high in (("min_rows", "max_rows"), ("min_median_share", "max_median_share")):

@@ -14,7 +14,7 @@ from pydantic import SecretBytes, ValidationError
 from app.config import Config
 from app.contracts.rows import Contract
 from app.contracts.times import micros_of
-from app.data.admission import admit, arrived_outcomes, arrived_rows
+from app.data.admission import admit, arrived, count_deliveries
 from app.data.files import Piece, Rows
 from app.data.halting import IngestStopped
 from app.data.intake import FOREVER, Window, judge_block, judge_labels, settle
@@ -23,6 +23,7 @@ from app.data.report import Counts, IngestReport, read_report, rows_of_earlier, 
 from app.data.reporting import Arrived, make_report
 from app.data.tables import Tables
 from app.data.tally import Tally
+from app.data.validation import LABEL_COLUMNS
 from app.sections import IntakeConfig
 from app.security.privacy import Pseudonymiser
 
@@ -59,8 +60,12 @@ def arrive(shop: Config, parcel_table: MakeTable) -> Callable[..., tuple[Arrived
         outcome = {"row_id": ["P7"], "label": [1], "void": [False], "known_at": [AT]}
         labels = pa.table(outcome).cast(KNOWN_LABELS)
         number, outcomes = judge_labels(labels, "l1" * 16, EVERYTHING, pa.array(["P0"]))
-        known = arrived_outcomes(outcomes, {"l1" * 16: number}, ["l1" * 16])
-        return arrived_rows(shop, judged, settled, ["d1" * 16], [piece]), known
+        known = Tally.collect(outcomes.accepted, outcomes.quarantined, LABEL_COLUMNS, ())
+        tally = Tally.collect(settled.accepted, settled.quarantined, shop.contract)
+        return (
+            arrived(tally, count_deliveries(judged), ["d1" * 16], [piece]),
+            arrived(known, {"l1" * 16: number}, ["l1" * 16]),
+        )
 
     return bring
 

@@ -39,6 +39,10 @@ def settled(contract: Contract, table: pa.Table, delivery: str = "d1", broken: i
     return settle(judged, contract, pa.array([], pa.string()), SECRET)
 
 
+def tally_of(one: Settled, contract: Contract) -> Tally:
+    return Tally.collect(one.accepted, one.quarantined, contract)
+
+
 def divided(whole: Settled, cuts: Sequence[int]) -> list[Settled]:
     """Cut both parts at the same places, as blocks would come."""
     edges = [0, *sorted(cuts), 10**6]
@@ -52,7 +56,7 @@ def test_reasons_are_counted_by_what_was_wrong(
     strict: Contract, parcel: Make, parcel_table: MakeTable
 ) -> None:
     rows = [parcel(0), parcel(1, weight=-1), parcel(2, weight=-2), parcel(0), parcel(4, weight=31)]
-    tally = Tally.collect(settled(strict, parcel_table(rows), broken=2), strict)
+    tally = tally_of(settled(strict, parcel_table(rows), broken=2), strict)
     told = {problem: (met.count, [one.got for one in met.examples])
             for problem, met in tally.problems.items()}  # fmt: skip
     assert told == {
@@ -89,9 +93,9 @@ def test_any_division_into_blocks_in_any_order_gives_the_tally_of_the_whole(
     rows = [parcel(i, weight=weight, rain=weight) for i, weight in enumerate(weights)]
     empty = parcel_table([parcel(0)]).slice(0, 0)
     whole = settled(strict, parcel_table(rows) if rows else empty)
-    parts = [Tally.collect(part, strict) for part in divided(whole, cuts)]
+    parts = [tally_of(part, strict) for part in divided(whole, cuts)]
     chance.shuffle(parts)  # type: ignore[attr-defined]
-    merged, at_once = Tally.merge_all(parts), Tally.collect(whole, strict)
+    merged, at_once = Tally.merge_all(parts), tally_of(whole, strict)
     assert (merged.accepted, merged.quarantined) == (at_once.accepted, at_once.quarantined)
     assert merged.problems == at_once.problems
     assert merged.newest == at_once.newest
@@ -114,7 +118,7 @@ def test_no_personal_value_no_pseudonym_and_no_identifier_is_in_a_tally(
         parcel(3, parcel="ID-7", sender="Ada Lovelace", depot="QUASI", weight=2),
         parcel(4, parcel="", sender="Ada Lovelace", depot="QUASI", weight=-9),
     ]
-    tally = repr(Tally.collect(settled(contract, parcel_table(rows)), contract))
+    tally = repr(tally_of(settled(contract, parcel_table(rows)), contract))
     hidden = ("Ada", SECRET.one("Ada Lovelace"), "ID-7", "ID-8", "QUASI")
     assert not [value for value in hidden if value in tally]
     assert "got='-9.0'" in tally
@@ -124,7 +128,7 @@ def test_only_the_first_examples_are_kept(
     strict: Contract, parcel: Make, parcel_table: MakeTable
 ) -> None:
     rows = [parcel(i, weight=-1) for i in range(MAX_EXAMPLES + 5)]
-    (met,) = Tally.collect(settled(strict, parcel_table(rows)), strict).problems.values()
+    (met,) = tally_of(settled(strict, parcel_table(rows)), strict).problems.values()
     assert met.count == MAX_EXAMPLES + 5
     assert [one.position for one in met.examples] == list(range(MAX_EXAMPLES))
 
@@ -150,5 +154,5 @@ def test_rows_are_counted_by_delivery(
     first = settled(strict, parcel_table([parcel(0), parcel(1, weight=-1)]), "d1")
     second = settled(strict, parcel_table([parcel(2)]), "d2")
     assert DELIVERY in first.accepted.column_names
-    tally = Tally.merge_all(Tally.collect(one, strict) for one in (first, second))
+    tally = Tally.merge_all(tally_of(one, strict) for one in (first, second))
     assert (dict(tally.accepted), dict(tally.quarantined)) == ({"d1": 1, "d2": 1}, {"d1": 1})
