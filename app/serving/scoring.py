@@ -62,8 +62,8 @@ def find_pieces(rows: str, contract: Contract) -> list[Piece]:
     """
     kind: FileKind = "csv" if rows.endswith(".csv") else "parquet"
     pieces: dict[tuple[str, int], Piece] = {}
-    for path in find_files(rows, kind):
-        for piece in open_pieces(path, kind, contract.schema.names, DERIVED):
+    for file in find_files(rows, kind):
+        for piece in open_pieces(file.path, kind, contract.schema.names, DERIVED):
             # The same bytes under two names are scored once.
             pieces.setdefault((piece.digest, piece.row_group), piece)
     return list(pieces.values())
