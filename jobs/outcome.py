@@ -1,9 +1,12 @@
 """How a job ends: one JSON line for programs, or one clear line for the person who can mend it."""
 
 import contextlib
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from typing import Any, Self
 
 import orjson
 import typer
@@ -25,6 +28,39 @@ def user_errors() -> Iterator[None]:
     except (ValueError, FileNotFoundError) as error:
         typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
         raise typer.Exit(2) from error
+
+
+class Ending:
+    """The wish to end, by Ctrl-C or SIGTERM: the first asks for it, the second ends at once."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self._earlier: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        """Listen."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._earlier[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Leave signals to who had them before."""
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)
+
+    def is_asked(self) -> bool:
+        """Tell whether the end is wished for."""
+        return self._asked.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long, or until the end is wished for; tell whether it is."""
+        return self._asked.wait(seconds)
+
+    def _ask(self, _number: int, _frame: object) -> None:
+        if self._asked.is_set():
+            raise KeyboardInterrupt
+        self._asked.set()
+        typer.secho("ending after what is at hand; once more ends at once", err=True)
 
 
 def stay(what: str) -> None:

@@ -7,9 +7,12 @@ and no other.
 
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from app.data.pieces import BLOCK_BYTES, MEGABYTE, Limits
+import pyarrow as pa
+
+from app.data.pieces import BLOCK_BYTES, MEGABYTE, Limits, SourceError
+from app.data.storage import first_line
 
 BOM = b"\xef\xbb\xbf"
 # A quote opens a field only at its beginning, and closes it unless it is doubled.
@@ -17,6 +20,10 @@ QUOTED = re.compile(rb'(?:(?<=[,\n\r])|\A)"[^"]*(?:""[^"]*)*("|\Z)')
 # A carriage return at the end of what has been read may be half of a line end.
 ROW_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
 OBJECT_END = re.compile(rb"\n")
+NEW_LINE = re.compile(rb"[\r\n]")
+FIELD_ENDS = (b"", b",", b"\r", b"\n")
+
+Quote = Literal["closed", "open", "astray"]
 
 
 class Records(NamedTuple):
@@ -27,7 +34,7 @@ class Records(NamedTuple):
 
 
 class Unpacked:
-    """A stream of unpacked bytes that stops a bomb. Raises SourceError when it has come too far."""
+    """A stream of unpacked bytes that stops a bomb. Raises SourceError when it cannot go on."""
 
     def __init__(self, stream: Any, place: str, packed: int, limits: Limits) -> None:
         """Watch a stream that `packed` bytes unpack to."""
@@ -36,7 +43,12 @@ class Unpacked:
 
     def read(self, size: int) -> bytes:
         """Read some more bytes, none at the end."""
-        content: bytes = self._stream.read(size)
+        try:
+            content: bytes = self._stream.read(size)
+        except (pa.ArrowException, OSError) as error:
+            raise SourceError(
+                f"{self._place}: the file cannot be read, deliver it again ({first_line(error)})"
+            ) from error
         self._unpacked += len(content)
         self._limits.refuse_bomb(self._place, self._packed, self._unpacked)
         return content
@@ -44,50 +56,65 @@ class Unpacked:
 
 def divide(stream: Unpacked, max_line_bytes: int, *, quotes: bool) -> Iterator[Records]:
     """Divide a stream into blocks of whole records; with quotes, a record may hold line ends."""
-    rest, ended = stream.read(BLOCK_BYTES).removeprefix(BOM), False
-    while rest or not ended:
-        whole, unclosed = _whole(rest, ended=ended, quotes=quotes)
-        if whole:
-            yield Records(rest[:whole])
-            rest = rest[whole:]
-        elif (ended and rest) or len(rest) > max_line_bytes:
-            yield Records(b"", _problem(max_line_bytes, unclosed=unclosed))
-            rest = _after_line(rest, stream, ROW_END if quotes else OBJECT_END)
-        if not ended and len(rest) <= max_line_bytes:
+    buffer, start, ended = stream.read(BLOCK_BYTES).removeprefix(BOM), 0, False
+    while start < len(buffer) or not ended:
+        end, quote = _whole(buffer, start, ended=ended, quotes=quotes)
+        too_long = len(buffer) - start > max_line_bytes
+        if end > start:
+            yield Records(buffer[start:end])
+            start = end
+        elif quote == "astray" or too_long or (ended and start < len(buffer)):
+            yield Records(b"", _problem(quote, max_line_bytes))
+            buffer, start = _after_line(buffer, start, stream, ROW_END if quotes else OBJECT_END)
+        else:
             more = stream.read(BLOCK_BYTES)
-            rest, ended = rest + more, not more
+            buffer, start, ended = buffer[start:] + more, 0, not more
 
 
-def _whole(buffer: bytes, *, ended: bool, quotes: bool) -> tuple[int, bool]:
-    """Give the length of the whole records at the beginning; tell whether a quote stays open."""
+def _whole(buffer: bytes, start: int, *, ended: bool, quotes: bool) -> tuple[int, Quote]:
+    """Find the end of the whole records from a place on; tell what is wrong with the next quote.
+
+    A quote that is open may be closed by what follows. One is astray when its field goes over a
+    line end and does not end with it: it swallowed rows.
+    """
     if not quotes:
-        return (len(buffer) if ended else buffer.rfind(b"\n") + 1), False
-    unclosed = False
-
-    def hide(field: re.Match[bytes]) -> bytes:
-        nonlocal unclosed
-        unclosed = not field.group(1)
-        return b"\0" * len(field.group())
-
-    plain = QUOTED.sub(hide, buffer) if b'"' in buffer else buffer
-    if ended and not unclosed:
-        return len(buffer), False
-    return max(plain.rfind(b"\n"), plain.rfind(b"\r", 0, max(len(plain) - 1, 0))) + 1, unclosed
-
-
-def _problem(max_line_bytes: int, *, unclosed: bool) -> str:
-    if unclosed:
-        return "opens a quote that is not closed; the next line is read as a row of its own"
-    return f"is a line of more than {max_line_bytes // MEGABYTE} MB"
+        return (len(buffer) if ended else buffer.rfind(b"\n", start) + 1), "closed"
+    end, gap = start, start
+    for field in QUOTED.finditer(buffer, start):
+        closed, (first, last) = field.group(1), field.span()
+        if closed and not NEW_LINE.search(buffer, first, last):
+            continue
+        end = max(end, _last_line_end(buffer, gap, first))
+        if not closed:
+            return end, "open"
+        if buffer[last : last + 1] not in FIELD_ENDS:
+            return end, "astray"
+        gap = last
+    if ended:
+        return len(buffer), "closed"
+    # A carriage return at the end may be half of a line end.
+    return max(end, _last_line_end(buffer, gap, len(buffer) - 1)), "closed"
 
 
-def _after_line(buffer: bytes, stream: Unpacked, line_end: re.Pattern[bytes]) -> bytes:
-    """Return what has been read after the first line, holding no more than a block of the line."""
-    while not (end := line_end.search(buffer)):
-        buffer = stream.read(BLOCK_BYTES)
+def _last_line_end(buffer: bytes, start: int, stop: int) -> int:
+    return max(buffer.rfind(b"\n", start, stop + 1), buffer.rfind(b"\r", start, stop)) + 1
+
+
+def _problem(quote: Quote, max_line_bytes: int) -> str:
+    if quote == "closed":
+        return f"is a line of more than {max_line_bytes // MEGABYTE} MB"
+    return "opens a quote that is not closed; the next line is read as a row of its own"
+
+
+def _after_line(
+    buffer: bytes, start: int, stream: Unpacked, line_end: re.Pattern[bytes]
+) -> tuple[bytes, int]:
+    """Return what has been read, and where its next line begins, holding a block of the line."""
+    while not (end := line_end.search(buffer, start)):
+        buffer, start = stream.read(BLOCK_BYTES), 0
         if not buffer:
-            return b""
-    return buffer[end.end() :]
+            return b"", 0
+    return buffer, end.end()
 
 
 def first_record(buffer: bytes) -> bytes:

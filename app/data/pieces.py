@@ -87,8 +87,11 @@ class Rows(NamedTuple):
         known = [None] * self.table.num_rows
         problems = pa.array([*known, *(what for _, what in self.broken)], pa.string())
         positions = np.append(self.positions, [line for line, _ in self.broken]).astype(np.int64)
+        names = self.table.column_names
         nothing = [pa.nulls(len(self.broken), kind) for kind in self.table.schema.types]
-        table = pa.concat_tables([self.table, pa.table(nothing, names=self.table.column_names)])
+        # Made anew from its columns, a table may hold nulls.
+        table = pa.Table.from_arrays(self.table.columns, names=names)
+        table = pa.concat_tables([table, pa.table(nothing, names=names)])
         return (
             table.append_column(DELIVERY, pa.repeat(pa.scalar(self.digest), len(positions)))
             .append_column(POSITION, pa.array(positions))
