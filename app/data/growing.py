@@ -98,9 +98,11 @@ def _ahead(position: Position) -> bool:
 def _open(given: str, version: int | None) -> DeltaTable:
     try:
         table = DeltaTable(without_query(given), version=version)
-    except (TableNotFoundError, DeltaError, OSError) as error:
-        what = "no such Delta table" if version is None else f"no version {version} to read"
-        raise SourceError(f"{shown(given)}: {what} ({first_line(error)})") from error
+    except TableNotFoundError as error:
+        raise SourceError(f"{shown(given)}: no such Delta table") from error
+    except (DeltaError, OSError) as error:
+        what = "the Delta table" if version is None else f"version {version} of the Delta table"
+        raise SourceError(f"{shown(given)}: {what} cannot be read ({first_line(error)})") from error
     features = set(table.protocol().reader_features or ()) - HARMLESS_FEATURES
     if features or table.protocol().min_reader_version == 2:
         # Reader version 2 means column mapping.

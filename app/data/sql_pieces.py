@@ -125,7 +125,8 @@ def read_sql(piece: SqlPiece) -> Iterator[Rows]:
         )
 
 
-def _fetch(piece: SqlPiece) -> Iterator[tuple[list[str], list[tuple[Any, ...]]]]:
+def statement_of(piece: SqlPiece) -> Select[Any]:
+    """Write the question that a piece asks; each database has its own words for it."""
     wanted: list[ColumnClause[Any]] = [column(name) for name in piece.columns]
     statement = select(*wanted).select_from(_rows_of(piece))
     if piece.cursor is not None:
@@ -133,7 +134,11 @@ def _fetch(piece: SqlPiece) -> Iterator[tuple[list[str], list[tuple[Any, ...]]]]
         statement = statement.where(cursor <= _bound(piece, piece.until))
         if piece.after is not None:
             statement = statement.where(cursor > _bound(piece, piece.after))
-    statement = statement.order_by(*(column(name) for name in piece.order))
+    return statement.order_by(*(column(name) for name in piece.order))
+
+
+def _fetch(piece: SqlPiece) -> Iterator[tuple[list[str], list[tuple[Any, ...]]]]:
+    statement = statement_of(piece)
     with _asking(piece) as connection:
         options = {"stream_results": True, "max_row_buffer": FETCH_ROWS}
         result = connection.execution_options(**options).execute(statement)

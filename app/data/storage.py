@@ -8,6 +8,7 @@ import fnmatch
 import functools
 import glob
 import hashlib
+import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ import pyarrow.fs as pafs
 from app.data.pieces import SourceError
 
 URI = re.compile(r"[a-z][a-z0-9+.-]+://")
+LOCAL_WILD = re.compile(r"[*?\[]")
 # In a URI a question mark begins the query.
 WILD = re.compile(r"[*\[]")
 # Names that writers give to files that are not whole yet, and to their own bookkeeping.
@@ -50,9 +52,11 @@ def find(given: str, endings: tuple[str, ...]) -> list[Found]:
     elif path.exists():
         files = [path]
     else:
+        wild = LOCAL_WILD.search(str(path))
         # The pattern may be absolute, which Path.glob refuses.
         matches = glob.glob(str(path), recursive=True)  # noqa: PTH207
-        files = [Path(match) for match in matches if not unfinished(Path(match).name)]
+        fixed = len(str(path)[: wild.start()].rpartition(os.sep)[0]) if wild else 0
+        files = [Path(match) for match in matches if not unfinished(match[fixed:].lstrip(os.sep))]
     return [look_at(str(file)) for file in sorted(files) if file.is_file()]
 
 
