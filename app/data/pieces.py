@@ -13,6 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from app.data.plain_cells import plain_cells
+
 FileKind = Literal["parquet", "csv", "jsonl"]
 DELIVERY, POSITION, BROKEN = "__delivery", "__position", "__broken"
 # A column of whole JSON objects as text: their cells are judged strictly, by their JSON types.
@@ -120,19 +122,10 @@ def within_limits(rows: Rows, limits: Limits) -> Iterator[Rows]:
     steps = np.cumsum(sizes[kept]) // BLOCK_BYTES
     cuts = [0, *(np.flatnonzero(np.diff(steps)) + 1).tolist(), len(kept)]
     for start, end in itertools.pairwise(cuts):
-        part = unpacked(table.slice(start, end - start))
+        part = plain_cells(table.slice(start, end - start))
         # Broken lines go with the first part, and alone when there is no other.
         yield Rows(part, rows.positions[kept[start:end]], broken, rows.digest)
         broken = []
-
-
-def unpacked(table: pa.Table) -> pa.Table:
-    """Return a table without dictionaries."""
-    for place, field in enumerate(table.schema):
-        if pa.types.is_dictionary(field.type):
-            plain = table[field.name].cast(field.type.value_type)
-            table = table.set_column(place, field.with_type(plain.type), plain)
-    return table
 
 
 def _lengths(column: pa.ChunkedArray) -> npt.NDArray[np.int64] | None:

@@ -211,6 +211,7 @@ def test_following_a_damaged_file_is_noted_and_the_others_come_in(
     (folder / "b.parquet").write_bytes(damaged)
     config = shop(kind="parquet", events=str(folder))
     watch = Watch(looks=Looks(following=True))
+    watch.looks.begin(time.time())
     result = bring_in(config, watch)
     assert counts(result) == (40, 40, 0)
     (refused,) = result.refused
