@@ -25,10 +25,6 @@ class Hashes(NamedTuple):
         """Return the hashes at some places, or where a mask says so."""
         return Hashes(self.high[places], self.low[places])
 
-    def order(self) -> npt.NDArray[np.int64]:
-        """Return the places in ascending order; equal hashes keep theirs."""
-        return np.lexsort((self.low, self.high))
-
     def __len__(self) -> int:
         """Count ids, not halves."""
         return len(self.high)
@@ -44,7 +40,7 @@ def hash_ids(*columns: pa.Array | pa.ChunkedArray) -> Hashes:
 
 
 class SeenIds:
-    """A set of hashes that grows: sorted runs, each at least twice as long as the next."""
+    """A set of hashes that grows: runs sorted by first half, each twice as long as the next."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -57,7 +53,7 @@ class SeenIds:
     def add(self, hashes: Hashes) -> None:
         """Add hashes that are not in yet, each once."""
         if len(hashes):
-            self._push(hashes.at(hashes.order()))
+            self._push(hashes.at(np.argsort(hashes.high)))
 
     def merge(self, other: "SeenIds") -> None:
         """Add all hashes of another set that shares none with this one."""
@@ -75,15 +71,12 @@ class SeenIds:
         self._runs.append(run)
         while len(self._runs) > 1 and len(self._runs[-2]) < 2 * len(self._runs[-1]):
             last, before = self._runs.pop(), self._runs.pop()
-            both = Hashes(
-                np.concatenate([before.high, last.high]), np.concatenate([before.low, last.low])
-            )
-            self._runs.append(both.at(both.order()))
+            self._runs.append(_merged(before, last))
 
 
 def repeats(hashes: Hashes) -> npt.NDArray[np.bool_]:
     """Tell which hashes stand earlier among the same."""
-    order = hashes.order()
+    order = np.lexsort((hashes.low, hashes.high))
     ordered = hashes.at(order)
     again = np.zeros(len(hashes), bool)
     same = (ordered.high[1:] == ordered.high[:-1]) & (ordered.low[1:] == ordered.low[:-1])
@@ -104,3 +97,16 @@ def _within(run: Hashes, hashes: Hashes) -> npt.NDArray[np.bool_]:
         left = left[~same]
         places[left] += 1
     return found
+
+
+def _merged(longer: Hashes, shorter: Hashes) -> Hashes:
+    """Merge two sorted runs, holding little beside them and the result."""
+    places = np.searchsorted(longer.high, shorter.high) + np.arange(len(shorter))
+    rest = np.ones(len(longer) + len(shorter), bool)
+    rest[places] = False
+    halves = []
+    for one, other in zip(longer, shorter, strict=True):
+        half = np.empty(len(rest), np.uint64)
+        half[places], half[rest] = other, one
+        halves.append(half)
+    return Hashes(*halves)
