@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from deltalake.exceptions import DeltaError
 from pydantic import SecretBytes
 
 from app.contracts.rows import Contract
@@ -80,9 +81,10 @@ def test_what_is_cut_off_after_the_quarantine_is_completed(
     delivery = a_file("d1")
     plan = plan_of(tables, "events", [delivery], until)
     settled = settle(plan, delivery, rows)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Settled, "accepted", cut_off)
-        commit(tables, plan, delivery, settled, NOON, last=True)
+        with pytest.raises(DeltaError, match="the disk is full"):
+            commit(tables, plan, delivery, settled, NOON, last=True)
     assert held(tables)[0] == []
     for moment in (until, FOREVER):
         plan = plan_of(tables, "events", [delivery], moment)
@@ -92,7 +94,7 @@ def test_what_is_cut_off_after_the_quarantine_is_completed(
 
 
 def cut_off(_settled: Settled) -> None:
-    raise KeyboardInterrupt
+    raise OSError("the disk is full")
 
 
 def test_a_file_of_a_known_name_with_other_bytes_is_rewritten(
