@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from app.contracts.expressions import names_in
 from app.contracts.rows import Column, Contract
 from app.data.figures import ColumnFigures, collect_columns, merge_columns, shows_values
-from app.data.files import DELIVERY
 from app.data.intake import TIME
+from app.data.pieces import DELIVERY
 
 GOT = ", got "
 RULE = re.compile(r"rule ([a-z][a-z0-9_]*): ", re.DOTALL)

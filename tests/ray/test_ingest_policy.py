@@ -12,9 +12,9 @@ import typer
 from app.config import Config
 from app.contracts.rows import Contract
 from app.data.halting import IngestStopped
-from app.data.preprocess import IngestResult
+from app.data.ingestion import IngestResult
 from app.data.report import IngestReport, read_report
-from app.data.tables import NAMES, Tables
+from app.data.tables import NAMES, open_tables
 from app.sections import IntakeConfig, SourceConfig
 from jobs import ingest
 from jobs.outcome import user_errors
@@ -97,7 +97,7 @@ def test_a_report_adds_up_and_no_guarded_value_is_in_any_file(shop: Config) -> N
     ]
     assert Path(result.report or "").with_suffix(".html").is_file()
     assert files_with(shop.workspace, SECRETS) == []
-    events = Tables(shop.tables_path, shop.contract).read("events")
+    events = open_tables(shop).read("events")
     assert "passport" not in events.column_names
     deliver(shop, "c", 6, seal=[7.0])
     again = ingest.run(shop)
@@ -109,7 +109,7 @@ def test_a_stopped_ingest_brings_nothing_in_says_why_and_can_be_run_again(
     shop: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
     deliver(shop, "a", 0, 1, 2, weight=[2.0, 31.0, 99.0])
-    strict, tables = with_policy(shop, stop_above_share=0.5), Tables(shop.tables_path, CONTRACT)
+    strict, tables = with_policy(shop, stop_above_share=0.5), open_tables(shop)
     with pytest.raises(typer.Exit) as ended, user_errors():
         ingest.run(strict)
     assert ended.value.exit_code == 2
