@@ -25,7 +25,7 @@ from app.console.narration import Narrator
 from app.console.replay import Endpoint, Replay, Traffic, json_rows
 from app.console.scoreboard import write_outcome
 from app.console.status import read_status
-from app.data.preprocess import IngestResult
+from app.data.ingestion import IngestResult
 from app.data.sources import read_source
 from app.ledger.clock import drive_clock
 from app.ledger.database import Ledger, open_ledger

@@ -2,9 +2,12 @@
 
 import contextlib
 import shlex
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from typing import Any, Self
 
 import orjson
 import typer
@@ -40,6 +43,39 @@ def curl_command(url: str, body: str, key: str = "") -> str:
         words += ["-H", f'"Authorization: Bearer {key}"']
     body_words = ["-H", "'Content-Type: application/json'", "-d", shlex.quote(body)]
     return " ".join(words) + " \\\n  " + " ".join(body_words)
+
+
+class Ending:
+    """The wish to end, by Ctrl-C or SIGTERM: the first asks for it, the second ends at once."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self._earlier: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        """Listen."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._earlier[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Leave signals to who had them before."""
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)
+
+    def is_asked(self) -> bool:
+        """Tell whether the end is wished for."""
+        return self._asked.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long, or until the end is wished for; tell whether it is."""
+        return self._asked.wait(seconds)
+
+    def _ask(self, _number: int, _frame: object) -> None:
+        if self._asked.is_set():
+            raise KeyboardInterrupt
+        self._asked.set()
+        typer.secho("ending after what is at hand; once more ends at once", err=True)
 
 
 def stay(what: str) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from app.config import Config, load_config
 from app.console.narration import Narrator
 from app.console.status import Status, read_status
-from app.data.preprocess import IngestResult
+from app.data.ingestion import IngestResult
 from app.ledger.database import open_ledger
 from app.session import Cluster, session
 from jobs import deploy, ingest, operate

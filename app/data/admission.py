@@ -1,28 +1,32 @@
 """Let an ingest through or stop it, and leave its report behind either way.
 
 Knows tallies, the policy, the tables and the folder of reports; knows nothing of Ray or of how rows
-were read. It runs before anything is committed.
+were read. Where the policy may stop an ingest, it runs before anything is committed.
 """
 
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.config import Config
+from app.contracts.rows import TIMESTAMP, Column, Contract
 from app.contracts.times import micros_in
-from app.data.files import DELIVERY, Piece
+from app.data.deliveries import Delivery
 from app.data.halting import IngestStopped
-from app.data.intake import Settled
+from app.data.intake import REFUSED, TIME
+from app.data.pieces import DELIVERY, Piece
 from app.data.report import rows_of_earlier, write_report
 from app.data.reporting import Arrived, make_report
+from app.data.settling import Settled
+from app.data.sql_pieces import SqlPiece
 from app.data.tables import Tables
 from app.data.tally import Tally
-from app.data.validation import LABEL_COLUMNS
 
 logger = logging.getLogger(__name__)
 
@@ -61,45 +65,52 @@ def admit(
     return path
 
 
-def arrived_rows(
-    config: Config,
-    judged: pa.Table,
-    settled: Settled,
-    pending: Sequence[str],
-    pieces: Sequence[Piece] = (),
-) -> Arrived:
-    """Count the rows of one ingest: as they were read, and what became of them."""
-    tally = Tally.collect(settled, config.contract)
-    return _arrived(tally, count_deliveries(judged), pending, pieces)
+@dataclass
+class Taken:
+    """What one ingest takes up of rows, or of outcomes, added up delivery by delivery.
+
+    Values are summed up for all columns of the contract, or for those given.
+    """
+
+    contract: Contract
+    columns: Sequence[Column] | None = None
+    tally: Tally = field(default_factory=Tally)
+    num_in: Counter[str] = field(default_factory=Counter)
+    files: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def add(self, delivery: Delivery, settled: Settled) -> None:
+        """Count a settled delivery, reading its staged blocks one by one."""
+        parts = [self.tally, *map(self._accepted, settled.accepted())]
+        parts += map(self._refused, settled.refused())
+        self.tally = Tally.merge_all(parts)
+        self.num_in[delivery.digest] += settled.num_in
+        self.files[delivery.digest] = PurePosixPath(delivery.name).name
+        # Of JSON lines it is known only now which columns some had.
+        known = {n for piece in delivery.pieces if not _by_row(piece) for n in piece.left_out}
+        self.left_out[delivery.digest] = tuple(sorted(known | settled.left_out))
+
+    def arrived(self) -> Arrived:
+        """Put together what a report is about."""
+        return Arrived(self.tally, self.num_in, list(self.num_in), self.files, self.left_out)
+
+    def _accepted(self, rows: pa.Table) -> Tally:
+        return Tally.collect(rows, REFUSED.empty_table(), self.contract, self.columns)
+
+    def _refused(self, rows: pa.Table) -> Tally:
+        places = [pa.field(DELIVERY, pa.string()), pa.field(TIME, TIMESTAMP)]
+        nothing = pa.schema([*self.contract.schema, *places]).empty_table()
+        return Tally.collect(nothing, rows, self.contract, self.columns)
 
 
-def arrived_outcomes(
-    settled: Settled, num_in: Counter[str], pending: Sequence[str], pieces: Sequence[Piece] = ()
-) -> Arrived:
-    """Count the outcomes of one ingest."""
-    return _arrived(Tally.collect(settled, LABEL_COLUMNS, ()), num_in, pending, pieces)
-
-
-def count_deliveries(rows: pa.Table) -> Counter[str]:
-    """Count rows by the delivery that they came in."""
-    counted = pc.value_counts(rows[DELIVERY]).to_pylist()
-    return Counter({item["values"]: item["counts"] for item in counted})
-
-
-def _arrived(
-    tally: Tally, num_in: Counter[str], pending: Sequence[str], pieces: Sequence[Piece]
-) -> Arrived:
-    return Arrived(
-        tally=tally,
-        num_in=num_in,
-        pending=pending,
-        files={piece.digest: Path(piece.path).name for piece in pieces},
-        left_out={piece.digest: piece.left_out for piece in pieces},
-    )
+def _by_row(piece: Piece | SqlPiece) -> bool:
+    return isinstance(piece, Piece) and piece.kind == "jsonl"
 
 
 def _newest(tables: Tables) -> int | None:
     """Return the newest time asked of the rows that are in, in microseconds since 1970."""
-    times = tables.read("events", columns=["prediction_time"])["prediction_time"]
-    newest: int | None = pc.max(micros_in(times)).as_py()
+    newest: int | None = None
+    for part in tables.scan("events", ["prediction_time"]):
+        latest: int | None = pc.max(micros_in(part["prediction_time"])).as_py()
+        newest = max((time for time in (newest, latest) if time is not None), default=None)
     return newest

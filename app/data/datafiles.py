@@ -100,16 +100,18 @@ class DataFiles:
         parts = list(self.row_groups(path))
         return pa.concat_tables(parts) if parts else self.schema.empty_table()
 
-    def row_groups(self, path: str) -> Iterator[pa.Table]:
-        """Read a file one row group at a time, so that memory stays flat."""
+    def row_groups(self, path: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Read a file, or some columns of it, one row group at a time: memory stays flat."""
+        names = list(self.schema.names if columns is None else columns)
+        schema = pa.schema([self.schema.field(name) for name in names])
         decryption = self.sealing.to_read() if key_of(path) else None
         with (
             explained(str(self.folder), self._private),
             pq.ParquetFile(self.folder / path, decryption_properties=decryption) as opened,
         ):
             for number in range(opened.num_row_groups):
-                rows = opened.read_row_group(number)
-                yield cast_rows(rows.select(self.schema.names), self.schema)
+                rows = opened.read_row_group(number, columns=None if columns is None else names)
+                yield cast_rows(rows.select(names), schema)
 
     def scan(self, table: DeltaTable, columns: Sequence[str], expression: Any) -> pa.Table:
         """Read columns of the rows of a version that an Arrow expression (or None) takes.

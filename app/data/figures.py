@@ -91,7 +91,12 @@ class Numbers:
         width = high / num_bins - low / num_bins
         if not (width > 0 and np.isfinite(width)):
             return [], []
-        edges = low + width * np.arange(num_bins + 1)
+        shares = np.arange(num_bins + 1) / num_bins
+        # Where the range itself overflows, no product may reach it.
+        whole = np.isfinite(high - low)
+        edges = (
+            low + width * np.arange(num_bins + 1) if whole else low * (1 - shares) + high * shares
+        )
         places = np.clip(np.searchsorted(edges, self.values, side="right") - 1, 0, num_bins - 1)
         return edges.tolist(), np.bincount(places, self.counts, num_bins).astype(int).tolist()
 

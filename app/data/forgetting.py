@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.contracts.rows import Contract
-from app.data.files import DELIVERY, POSITION
-from app.data.intake import TIME
+from app.data.intake import TIME, Judged
+from app.data.pieces import DELIVERY, POSITION
 from app.data.quarantine import WITHHELD
 from app.data.schemas import ARRIVAL, TableName
 from app.data.tables import Tables
@@ -34,7 +34,7 @@ WORDS = re.compile(r"[^\s\"',;(){}\[\]]+")
 MIN_WORD = 6
 CACHED_TEXTS = 2**16
 # What stays of a refused row: where it came from, and when.
-PLACES = ("position", "source", "ingested_at", DELIVERY, POSITION, TIME)
+PLACES = ("position", "source", "ingested_at", DELIVERY, TIME)
 
 Mask = npt.NDArray[np.bool_]
 
@@ -105,18 +105,20 @@ class QuarantineReader:
         return any(self._is_subject(word) for word in words if len(word) >= MIN_WORD)
 
 
-def refuse_erased(judged: pa.Table, contract: Contract, erased: Tombstones) -> pa.Table:
-    """Refuse judged rows (see intake.judged_schema) about erased subjects; their places stay.
+def refuse_erased(judged: Judged, contract: Contract, erased: Tombstones) -> Judged:
+    """Refuse judged rows about erased subjects; their places stay.
 
     Rows that were refused already lose their content and their reasons: both may name a subject.
     """
-    if not erased or not judged.num_rows:
+    if not erased:
         return judged
-    waiting = judged["reasons"].is_null().to_numpy()
-    named = events_erased(judged, contract, erased) | erased.rows_in(judged[contract.id])
-    found = waiting & named
-    found[~waiting] = QuarantineReader(contract, erased).erased(judged.filter(pa.array(~waiting)))
-    return _blanked(judged, found)
+    accepted = judged.accepted
+    found = events_erased(accepted, contract, erased) | erased.rows_in(accepted[contract.id])
+    dropped = accepted.filter(pa.array(found))
+    places = dropped.select([POSITION, DELIVERY, TIME]).rename_columns({POSITION: "position"})
+    refused = withhold_erased(judged.refused, contract, erased)
+    refused = pa.concat_tables([refused, _withheld(places, refused.schema)])
+    return Judged(accepted.filter(pa.array(~found)), refused)
 
 
 def refuse_checked(checked: Validated, contract: Contract, erased: Tombstones) -> Validated:

@@ -20,9 +20,10 @@ from pydantic import SecretBytes
 from app.config import Config
 from app.contracts.rows import TIMESTAMP, Column, Contract
 from app.data.cells import cells_of_arrow, is_text
-from app.data.files import DIGEST_CHARACTERS, Rows, SourceError
+from app.data.pieces import Rows, SourceError
 from app.data.snapshots import row_hashes
 from app.data.spelling import is_flat, plain_numbers, plain_times, texts, tidy, without
+from app.data.storage import DIGEST_CHARACTERS
 from app.sections import InlineConfig
 from app.security.secrets import pseudonym_key
 
@@ -55,6 +56,11 @@ class Inline:
         """Columns that a file must have, as `names` calls them, beside the label."""
         return [name for name in self.contract.schema.names if name not in self.contract.generated]
 
+    @property
+    def holds_outcomes(self) -> bool:
+        """Whether outcomes stand in the rows."""
+        return self.config.label_column is not None
+
     def outcome_digest(self, delivery: str) -> str:
         """Name the outcomes in a delivery: other spellings or times of them are a new delivery."""
         chosen = {"label_column", "positive", "negative", "known_after_hours"}
@@ -76,13 +82,13 @@ class Inline:
         table = read.table.rename_columns(self.names(read.table.column_names))
         columns: list[Any] = [self._column(table, read, path, c) for c in self.contract.columns]
         shaped = pa.table(columns, names=self.contract.schema.names)
-        return Rows(shaped, read.positions, read.broken, read.digest)
+        return read._replace(table=shaped)
 
-    def outcomes(self, read: Rows, path: str) -> pa.Table:
+    def outcomes(self, read: Rows, path: str) -> Rows:
         """Give the outcomes that stand in the rows of a piece, for validate_labels.
 
         A row whose outcome is empty has none yet. One that is neither positive nor negative comes
-        out as it stands, to be refused.
+        out as it stands, to be refused. A line that is no row is told of with the rows.
         """
         assert self.config.label_column is not None
         table = read.table.rename_columns(self.names(read.table.column_names))
@@ -104,7 +110,8 @@ class Inline:
                 "known_at": known_at,
             }
         )
-        return outcomes.filter(there)
+        places = read.positions[there.to_numpy(zero_copy_only=False)]
+        return Rows(outcomes.filter(there), places, [], read.digest)
 
     def _column(self, table: pa.Table, read: Rows, path: str, column: Column) -> Any:
         if column.generated and column.name not in table.column_names:

@@ -24,9 +24,9 @@ def find_pieces(
     naming = inline.names if inline else as_they_are
     if inline is not None:
         wanted, optional = inline.wanted, [*inline.optional, *DERIVED]
-    for path in find_files(rows, kind):
+    for file in find_files(rows, kind):
         for piece in open_pieces(
-            path, kind, wanted, optional, forbidden, naming=naming, delimiter=delimiter
+            file.path, kind, wanted, optional, forbidden, naming=naming, delimiter=delimiter
         ):
             # The same bytes under two names are read once.
             pieces.setdefault((piece.digest, piece.row_group), piece)

@@ -1,26 +1,34 @@
-"""Judge delivered rows: block by block, then all together; nothing is lost on the way.
+"""Judge delivered rows and outcomes block by block; nothing is lost on the way.
 
 Knows validation and the bookkeeping columns of a delivery; knows nothing of Ray, files or tables.
 Rows carry the delivery they came in, their position there, and the time by which an ingest that
-goes up to some moment takes them or leaves them for later.
+goes up to some moment takes them or leaves them for later. Whether an id comes again is not for one
+block to say.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.contracts.rows import TIMESTAMP, Contract
 from app.contracts.times import micros_of
-from app.data.cells import cells_of_arrow
-from app.data.files import BROKEN, DELIVERY, NOWHERE, POSITION
+from app.data.cells import cells_of_arrow, cells_of_json
+from app.data.pieces import BROKEN, DELIVERY, NOWHERE, OBJECT, POSITION
 from app.data.quarantine import QUARANTINED, WITHHELD, Reasons, quarantined_rows
-from app.data.repeats import keep_first
-from app.data.validation import LABEL_COLUMNS, Validated, validate, validate_labels
+from app.data.validation import (
+    LABEL_COLUMNS,
+    Validated,
+    validate,
+    validate_labels,
+    validate_rows,
+)
 from app.security.privacy import Pseudonymiser
 
 TIME = "__time"
@@ -58,114 +66,108 @@ class Window:
         return taken
 
 
-@dataclass(frozen=True)
-class Settled:
-    """Judged rows; both tables carry `__delivery` and `__time` beside their own columns."""
+class Judged(NamedTuple):
+    """The rows of a block: `accepted` in the contract's columns, `refused` in those of REFUSED.
+
+    Accepted rows carry `__delivery`, `__position` and `__time` beside their own columns.
+    """
 
     accepted: pa.Table
-    quarantined: pa.Table
-
-
-def judged_schema(contract: Contract) -> pa.Schema:
-    """Return the schema of judged blocks: a row is accepted when it has no reasons."""
-    columns = [field.with_nullable(True) for field in contract.schema]
-    kept = [field.with_nullable(True) for field in QUARANTINED if field.name != "position"]
-    places = [(DELIVERY, pa.string()), (POSITION, pa.int64()), (TIME, TIMESTAMP)]
-    return pa.schema([*columns, *kept, *places])
+    refused: pa.Table
 
 
 def judge_block(
     block: pa.Table, contract: Contract, window: Window, pseudonymiser: Pseudonymiser
-) -> pa.Table:
-    """Validate and protect the rows of a block that the window takes; see judged_schema."""
-    event_time = contract.by_name[contract.event_time]
-    times = cells_of_arrow(block[contract.event_time], event_time).array
-    asked = pc.subtract(times, pa.scalar(contract.lead, pa.duration("us")))
-    block = block.append_column(TIME, asked)
+) -> Judged:
+    """Validate and protect the rows of a block that the window takes.
+
+    A block has its bookkeeping columns (Rows.with_places) beside the contract's, or beside one
+    column of JSON objects, which are judged strictly.
+    """
+    block = block.append_column(TIME, _times(block, contract))
     failed = block[POSITION].to_numpy() == NOWHERE
     block = block.filter(pa.array(window.takes(block[DELIVERY], block[TIME]) | failed))
     whole = block.filter(block[BROKEN].is_null())
-    names = [name for name in block.column_names if name not in (DELIVERY, POSITION, BROKEN, TIME)]
-    validated = validate(whole.select(names), contract, pseudonymiser=pseudonymiser)
+    validated = _validated(whole, contract, pseudonymiser)
     places = whole.select([DELIVERY, POSITION, TIME])
     parts = [
-        _beside(validated.accepted, places.take(pa.array(validated.positions))),
-        _beside(
-            validated.quarantined.drop_columns("position"),
-            places.take(validated.quarantined["position"]),
-        ),
-        _broken_rows(block.filter(block[BROKEN].is_valid()), contract),
+        _refused(validated.quarantined, places),
+        _broken_rows(block.filter(block[BROKEN].is_valid())),
     ]
-    schema = judged_schema(contract)
-    return pa.concat_tables([_in_schema(part, schema) for part in parts])
+    kept = places.take(pa.array(validated.positions))
+    return Judged(_beside(validated.accepted, kept), pa.concat_tables(parts))
 
 
-def settle(
-    judged: pa.Table,
-    contract: Contract,
-    seen_ids: pa.Array,
-    pseudonymiser: Pseudonymiser,
-    *,
-    seen: Mapping[str, pa.Array] | None = None,
-) -> Settled:
-    """Refuse ids that come again, in another block or since an earlier ingest; then part the rows.
+def judge_labels(block: pa.Table, window: Window, known_ids: pa.Array) -> Judged:
+    """Judge the outcomes of a block that the window takes, by when they became known.
 
-    `seen` has the values of earlier ingests of the other unique columns. Blocks may come in any
-    order: the first row of an id is the one of the earlier delivery and position.
+    An outcome of an unknown row is quarantined.
     """
-    accepted = judged.filter(judged["reasons"].is_null())
-    refused = judged.filter(judged["reasons"].is_valid())
-    columns = accepted.select(contract.schema.names)
-    reasons = Reasons()
-    before = {contract.id: seen_ids, **(seen or {})}
-    every = np.arange(columns.num_rows, dtype=np.int64)
-    first = pa.array(keep_first(columns, every, contract, reasons, before))
-    again = quarantined_rows(
-        reasons, lambda i: columns.take(pa.array(i)).to_pylist(), contract, pseudonymiser
-    )
-    places = accepted.select([DELIVERY, POSITION, TIME])
-    repeated = _beside(again.drop_columns("position"), places.take(again["position"]))
+    known_at = cells_of_arrow(block["known_at"], LABEL_COLUMNS.by_name["known_at"]).array
+    block = block.append_column(TIME, known_at)
+    block = block.filter(pa.array(window.takes(block[DELIVERY], block[TIME])))
+    whole = block.filter(block[BROKEN].is_null())
+    validated = validate_labels(whole.select(LABEL_COLUMNS.schema.names), known_ids=known_ids)
+    places = whole.select([DELIVERY, POSITION, TIME])
     parts = [
-        _in_schema(part.rename_columns({POSITION: "position"}), REFUSED)
-        for part in (refused, repeated)
+        _refused(validated.quarantined, places),
+        _broken_rows(block.filter(block[BROKEN].is_valid())),
     ]
-    quarantined = pa.concat_tables(parts)
-    kept = places.take(first).drop_columns(POSITION)
-    return Settled(_beside(columns.take(first).cast(contract.schema), kept), quarantined)
+    kept = places.take(pa.array(validated.positions))
+    return Judged(_beside(validated.accepted, kept), pa.concat_tables(parts))
 
 
-def judge_labels(
-    labels: pa.Table, delivery: str, window: Window, known_ids: pa.Array
-) -> tuple[int, Settled]:
-    """Judge the outcomes of one delivery that the window takes, by when they became known.
+def refuse_rows(
+    rows: pa.Table, reasons: Reasons, contract: Contract, pseudonymiser: Pseudonymiser | None
+) -> pa.Table:
+    """Turn accepted rows that are complained of into refused ones; none is lost.
 
-    An outcome of an unknown row is quarantined. Returns how many outcomes were taken, and both
-    parts.
+    `rows` has the contract's columns, `__delivery`, `__position` and `__time`.
     """
-    known_at = cells_of_arrow(labels["known_at"], LABEL_COLUMNS.by_name["known_at"]).array
-    labels = labels.append_column(TIME, known_at)
-    labels = labels.append_column(DELIVERY, pa.repeat(pa.scalar(delivery), labels.num_rows))
-    positions = np.flatnonzero(window.takes(labels[DELIVERY], labels[TIME]))
-    taken = labels.take(pa.array(positions))
-    validated: Validated = validate_labels(
-        taken.drop_columns([TIME, DELIVERY]), known_ids=known_ids
-    )
-    places = taken.select([DELIVERY, TIME])
-    refused = validated.quarantined["position"].to_numpy()
-    quarantined = validated.quarantined.set_column(
-        2, QUARANTINED.field("position"), pa.array(positions[refused])
-    )
-    return taken.num_rows, Settled(
-        _beside(validated.accepted, places.take(pa.array(validated.positions))),
-        _in_schema(_beside(quarantined, places.take(pa.array(refused))), REFUSED),
-    )
+    columns = rows.select(contract.schema.names)
+
+    def raw(positions: Sequence[int]) -> list[Mapping[str, object]]:
+        found: list[Mapping[str, object]] = columns.take(pa.array(positions)).to_pylist()
+        return found
+
+    return _refused(quarantined_rows(reasons, raw, contract, pseudonymiser), rows)
 
 
-def _broken_rows(block: pa.Table, contract: Contract) -> pa.Table:
+def _times(block: pa.Table, contract: Contract) -> pa.Array:
+    """Read when each row was asked about; null where that cannot be read."""
+    event_time = contract.by_name[contract.event_time]
+    if OBJECT in block.column_names:
+        rows = _objects(block)
+        times = cells_of_json([row.get(contract.event_time) for row in rows], event_time).array
+    else:
+        times = cells_of_arrow(block[contract.event_time], event_time).array
+    return pc.subtract(times, pa.scalar(contract.lead, pa.duration("us")))
+
+
+def _validated(whole: pa.Table, contract: Contract, pseudonymiser: Pseudonymiser) -> Validated:
+    if OBJECT in whole.column_names:
+        return validate_rows(_objects(whole), contract, pseudonymiser=pseudonymiser)
+    names = [name for name in whole.column_names if name not in (DELIVERY, POSITION, BROKEN, TIME)]
+    return validate(whole.select(names), contract, pseudonymiser=pseudonymiser)
+
+
+def _objects(block: pa.Table) -> list[dict[str, object]]:
+    return [orjson.loads(line) if line else {} for line in block[OBJECT].to_pylist()]
+
+
+def _refused(quarantined: pa.Table, places: pa.Table) -> pa.Table:
+    """Give quarantined rows, numbered within a block, their place in the delivery."""
+    found = places.select([DELIVERY, POSITION, TIME]).take(quarantined["position"])
+    parts = _beside(quarantined.drop_columns("position"), found)
+    return _in_schema(parts.rename_columns({POSITION: "position"}), REFUSED)
+
+
+def _broken_rows(block: pa.Table) -> pa.Table:
     row = f'{{"row":"{WITHHELD}"}}'
     reasons = [[f"row {problem}"] for problem in block[BROKEN].to_pylist()]
     content = {"row": [row] * block.num_rows, "reasons": pa.array(reasons, pa.list_(pa.string()))}
-    return _beside(pa.table(content), block.select([DELIVERY, POSITION, TIME]))
+    rows = _beside(pa.table(content), block.select([DELIVERY, POSITION, TIME]))
+    return _in_schema(rows.rename_columns({POSITION: "position"}), REFUSED)
 
 
 def _beside(left: pa.Table, right: pa.Table) -> pa.Table:

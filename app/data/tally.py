@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from app.contracts.expressions import names_in
 from app.contracts.rows import Column, Contract
 from app.data.figures import ColumnFigures, collect_columns, merge_columns, shows_values
-from app.data.files import DELIVERY
-from app.data.intake import TIME, Settled
+from app.data.intake import TIME
+from app.data.pieces import DELIVERY
 
 GOT = ", got "
 RULE = re.compile(r"rule ([a-z][a-z0-9_]*): ", re.DOTALL)
@@ -77,13 +77,17 @@ class Tally:
 
     @classmethod
     def collect(
-        cls, settled: Settled, contract: Contract, columns: Sequence[Column] | None = None
+        cls,
+        accepted: pa.Table,
+        quarantined: pa.Table,
+        contract: Contract,
+        columns: Sequence[Column] | None = None,
     ) -> Self:
         """Count a block of rows, or of outcomes, that are judged and protected.
 
-        Values are summed up for all columns of the contract, or for those given.
+        Accepted rows carry `__delivery` and `__time` beside their own columns; quarantined ones are
+        REFUSED. Values are summed up for all columns of the contract, or for those given.
         """
-        accepted, quarantined = settled.accepted, settled.quarantined
         return cls(
             _by_delivery(accepted),
             _by_delivery(quarantined),

@@ -17,6 +17,7 @@ from app.contracts.records import DatasetVersion
 from app.data.arrivals import await_arrivals, captured_arriving
 from app.data.forgetting import Mask, about_erased, ids_of_others
 from app.data.snapshots import SnapshotAltered, digest_rows, open_snapshot, snapshot_rows
+from app.data.staging import clear_leftovers
 from app.data.tables import TableName
 from app.governance import erasure
 from app.governance.learned import forget_fits, known_snapshots
@@ -99,6 +100,8 @@ class Work:
         """Wait until nobody can bring their rows in any more, and captured ones are gone."""
         config, tables, erased = self._place.config, self._place.tables, self._erased
         await_arrivals(config)
+        # What a killed ingest staged is in no table; a living one knows who is erased.
+        clear_leftovers(config.workspace)
         with captured_arriving(
             config, self._place.ledger, tables, self._place.tombstones
         ) as arrival:

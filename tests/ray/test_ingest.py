@@ -16,7 +16,8 @@ from app.contracts.rows import Column, Contract
 from app.contracts.times import day_numbers
 from app.data.files import SourceError
 from app.data.forgetting import ERASED
-from app.data.preprocess import IngestResult, ingest
+from app.data.ingestion import IngestResult
+from app.data.preprocess import ingest
 from app.data.snapshots import load_snapshot, take_snapshot
 from app.data.sources import read_source
 from app.data.tables import Tables, open_tables

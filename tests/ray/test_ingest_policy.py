@@ -12,7 +12,7 @@ import typer
 from app.config import Config
 from app.contracts.rows import Contract
 from app.data.halting import IngestStopped
-from app.data.preprocess import IngestResult
+from app.data.ingestion import IngestResult
 from app.data.report import IngestReport, read_report
 from app.data.tables import NAMES, open_tables
 from app.sections import IntakeConfig, SourceConfig

@@ -20,7 +20,7 @@ from app.data.forgetting import (
     refuse_erased,
     withhold_erased,
 )
-from app.data.intake import FOREVER, Window, judge_block, judge_labels, settle
+from app.data.intake import FOREVER, Window, judge_block, judge_labels
 from app.data.quarantine import render_row
 from app.data.tables import Tables
 from app.data.validation import validate_rows
@@ -90,23 +90,20 @@ def test_rows_in_are_accepted_and_quarantined_exactly_also_when_some_are_erased(
     gone = erased("sender 1", rows=("P9",))
     given = [parcel(i) for i in range(6)] + [parcel(7, weight=-1), parcel(9), parcel(12)]
     block = Rows(parcel_table(given), pa.array(range(9)).to_numpy(), [], "d1").with_places()
-    judged = judge_block(block, parcels, EVERYTHING, SECRET)
-    settled = settle(
-        refuse_erased(judged, parcels, gone), parcels, pa.array([], pa.string()), SECRET
-    )
+    settled = refuse_erased(judge_block(block, parcels, EVERYTHING, SECRET), parcels, gone)
     assert settled.accepted["parcel"].to_pylist() == ["P0", "P2", "P3", "P5", "P12"]
-    assert settled.accepted.num_rows + settled.quarantined.num_rows == len(given)
+    assert settled.accepted.num_rows + settled.refused.num_rows == len(given)
     by_place = dict(
         zip(
-            settled.quarantined["position"].to_pylist(),
-            settled.quarantined.select(["row", "reasons"]).to_pylist(),
+            settled.refused["position"].to_pylist(),
+            settled.refused.select(["row", "reasons"]).to_pylist(),
             strict=True,
         )
     )
     # Two of them were acceptable, one was not (P7), and one had an erased id.
-    assert list(by_place) == [1, 4, 7, 6]
+    assert sorted(by_place) == [1, 4, 6, 7]
     assert all(row == {"row": WITHHELD_ROW, "reasons": [ERASED]} for row in by_place.values())
-    assert SECRET.one("sender 1") not in str(settled.quarantined.to_pylist())
+    assert SECRET.one("sender 1") not in str(settled.refused.to_pylist())
 
 
 def test_without_tombstones_nothing_changes(
@@ -128,8 +125,9 @@ def test_an_outcome_of_an_erased_row_is_counted_without_its_id(parcels: Contract
             "known_at": [AT] * 3,
         }
     )
-    _, settled = judge_labels(labels, "d1", EVERYTHING, pa.array(["P0"]))
-    rows = withhold_erased(settled.quarantined, parcels, erased("Ada", rows=("P7",)))
+    block = Rows(labels, pa.array(range(3)).to_numpy(), [], "d1").with_places()
+    settled = judge_labels(block, EVERYTHING, pa.array(["P0"]))
+    rows = withhold_erased(settled.refused, parcels, erased("Ada", rows=("P7",)))
     assert rows.num_rows == 2
     assert sorted(rows["position"].to_pylist()) == [1, 2]
     assert "P7" not in str(rows.to_pylist())

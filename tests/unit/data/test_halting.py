@@ -83,7 +83,9 @@ def test_a_bound_that_is_just_kept_passes(policy: dict[str, object]) -> None:
 def test_each_finding_warns_or_stops_as_the_policy_says(
     policy: dict[str, object], action: str
 ) -> None:
-    assert judge(facts(), IntakeConfig.model_validate(policy)).action == action
+    read = IntakeConfig.model_validate(policy)
+    assert judge(facts(), read).action == action
+    assert read.may_stop == (action == "stop")
 
 
 def test_an_ingest_of_nothing_is_judged_by_freshness_alone() -> None:

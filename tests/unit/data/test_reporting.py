@@ -14,21 +14,28 @@ from pydantic import SecretBytes, ValidationError
 from app.config import Config
 from app.contracts.rows import Contract
 from app.contracts.times import micros_of
-from app.data.admission import admit, arrived_outcomes, arrived_rows
+from app.data.admission import Taken, admit
+from app.data.deliveries import Delivery
 from app.data.files import Piece, Rows
 from app.data.halting import IngestStopped
-from app.data.intake import FOREVER, Window, judge_block, judge_labels, settle
+from app.data.intake import FOREVER, Window
+from app.data.judging import Judging, judge_and_stage, stage_outcomes
 from app.data.labels import KNOWN_LABELS
 from app.data.report import Counts, IngestReport, read_report, rows_of_earlier, write_report
 from app.data.reporting import Arrived, make_report
+from app.data.settling import Ids, Settled, settle_rows
+from app.data.staging import Staged
 from app.data.tables import Tables
 from app.data.tally import Tally
+from app.data.validation import LABEL_COLUMNS
 from app.sections import IntakeConfig
 from app.security.privacy import Pseudonymiser
+from app.security.tombstones import Tombstones
 
 Make = Callable[..., dict[str, object]]
 MakeTable = Callable[[list[dict[str, object]]], pa.Table]
-SECRET = Pseudonymiser(SecretBytes(b"k" * 32))
+KEY = SecretBytes(b"k" * 32)
+SECRET = Pseudonymiser(KEY)
 EVERYTHING = Window(FOREVER, {})
 AT = datetime(2024, 4, 1, tzinfo=UTC)
 
@@ -48,19 +55,28 @@ def shop(flights: Config, parcels: Contract) -> Config:
 
 
 @pytest.fixture
-def arrive(shop: Config, parcel_table: MakeTable) -> Callable[..., tuple[Arrived, Arrived]]:
+def arrive(
+    shop: Config, parcel_table: MakeTable, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., tuple[Arrived, Arrived]]:
     """A function that brings rows in as one file, which had a forbidden column, and one outcome."""
+    rows_digest, labels_digest, contract = "d1" * 16, "l1" * 16, shop.contract
+    piece = Piece("far/away/monday.csv", "csv", rows_digest, left_out=("passport",))
 
     def bring(rows: list[dict[str, object]]) -> tuple[Arrived, Arrived]:
-        block = Rows(parcel_table(rows), np.arange(len(rows)), [], "d1" * 16).with_places()
-        judged = judge_block(block, shop.contract, EVERYTHING, SECRET)
-        settled = settle(judged, shop.contract, pa.array([], pa.string()), SECRET)
-        piece = Piece("far/away/monday.csv", "csv", "d1" * 16, left_out=("passport",))
+        judging = Judging(contract, SECRET, Tombstones(KEY), tmp_path_factory.mktemp("staged"))
+        block = Rows(parcel_table(rows), np.arange(len(rows)), [], rows_digest).with_places()
+        staged = judge_and_stage(block, judging=judging, window=EVERYTHING).to_pylist()
+        seen = {column.name: Ids() for column in contract.unique}
+        blocks = [Staged.of_row(row) for row in staged]
+        came = Taken(contract)
+        settled = settle_rows(rows_digest, blocks, contract, seen, SECRET)
+        came.add(Delivery(rows_digest, piece.path, pieces=(piece,)), settled)
         outcome = {"row_id": ["P7"], "label": [1], "void": [False], "known_at": [AT]}
-        labels = pa.table(outcome).cast(KNOWN_LABELS)
-        number, outcomes = judge_labels(labels, "l1" * 16, EVERYTHING, pa.array(["P0"]))
-        known = arrived_outcomes(outcomes, {"l1" * 16: number}, ["l1" * 16])
-        return arrived_rows(shop, judged, settled, ["d1" * 16], [piece]), known
+        labels = Rows(pa.table(outcome).cast(KNOWN_LABELS), np.arange(1), [], labels_digest)
+        told = Taken(LABEL_COLUMNS, ())
+        outcomes = stage_outcomes(labels, judging, EVERYTHING, Ids())
+        told.add(Delivery(labels_digest, "labels.csv"), Settled(labels_digest, (outcomes,), {}))
+        return came.arrived(), told.arrived()
 
     return bring
 

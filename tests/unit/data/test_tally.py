@@ -12,7 +12,7 @@ from pydantic import SecretBytes
 
 from app.contracts.rows import Contract
 from app.data.files import DELIVERY, Rows
-from app.data.intake import FOREVER, Settled, Window, judge_block, settle
+from app.data.intake import FOREVER, Judged, Window, judge_block
 from app.data.tally import MAX_EXAMPLES, MAX_PROBLEMS, OTHERS, Met, Problem, Tally, _cut
 from app.security.privacy import Pseudonymiser
 
@@ -32,18 +32,21 @@ def strict(parcels: Contract) -> Contract:
     return Contract.model_validate({**parcels.model_dump(), "rules": rules})
 
 
-def settled(contract: Contract, table: pa.Table, delivery: str = "d1", broken: int = 0) -> Settled:
+def judged(contract: Contract, table: pa.Table, delivery: str = "d1", broken: int = 0) -> Judged:
     lines = [(table.num_rows + i, f"has {i} fields instead of 6") for i in range(broken)]
     block = Rows(table, np.arange(table.num_rows), lines, delivery).with_places()
-    judged = judge_block(block, contract, EVERYTHING, SECRET)
-    return settle(judged, contract, pa.array([], pa.string()), SECRET)
+    return judge_block(block, contract, EVERYTHING, SECRET)
 
 
-def divided(whole: Settled, cuts: Sequence[int]) -> list[Settled]:
+def tally_of(one: Judged, contract: Contract) -> Tally:
+    return Tally.collect(one.accepted, one.refused, contract)
+
+
+def divided(whole: Judged, cuts: Sequence[int]) -> list[Judged]:
     """Cut both parts at the same places, as blocks would come."""
     edges = [0, *sorted(cuts), 10**6]
     return [
-        Settled(*(part.slice(low, high - low) for part in (whole.accepted, whole.quarantined)))
+        Judged(*(part.slice(low, high - low) for part in (whole.accepted, whole.refused)))
         for low, high in itertools.pairwise(edges)
     ]
 
@@ -52,7 +55,7 @@ def test_reasons_are_counted_by_what_was_wrong(
     strict: Contract, parcel: Make, parcel_table: MakeTable
 ) -> None:
     rows = [parcel(0), parcel(1, weight=-1), parcel(2, weight=-2), parcel(0), parcel(4, weight=31)]
-    tally = Tally.collect(settled(strict, parcel_table(rows), broken=2), strict)
+    tally = tally_of(judged(strict, parcel_table(rows), broken=2), strict)
     told = {problem: (met.count, [one.got for one in met.examples])
             for problem, met in tally.problems.items()}  # fmt: skip
     assert told == {
@@ -88,10 +91,10 @@ def test_any_division_into_blocks_in_any_order_gives_the_tally_of_the_whole(
 ) -> None:
     rows = [parcel(i, weight=weight, rain=weight) for i, weight in enumerate(weights)]
     empty = parcel_table([parcel(0)]).slice(0, 0)
-    whole = settled(strict, parcel_table(rows) if rows else empty)
-    parts = [Tally.collect(part, strict) for part in divided(whole, cuts)]
+    whole = judged(strict, parcel_table(rows) if rows else empty)
+    parts = [tally_of(part, strict) for part in divided(whole, cuts)]
     chance.shuffle(parts)  # type: ignore[attr-defined]
-    merged, at_once = Tally.merge_all(parts), Tally.collect(whole, strict)
+    merged, at_once = Tally.merge_all(parts), tally_of(whole, strict)
     assert (merged.accepted, merged.quarantined) == (at_once.accepted, at_once.quarantined)
     assert merged.problems == at_once.problems
     assert merged.newest == at_once.newest
@@ -114,7 +117,7 @@ def test_no_personal_value_no_pseudonym_and_no_identifier_is_in_a_tally(
         parcel(3, parcel="ID-7", sender="Ada Lovelace", depot="QUASI", weight=2),
         parcel(4, parcel="", sender="Ada Lovelace", depot="QUASI", weight=-9),
     ]
-    tally = repr(Tally.collect(settled(contract, parcel_table(rows)), contract))
+    tally = repr(tally_of(judged(contract, parcel_table(rows)), contract))
     hidden = ("Ada", SECRET.one("Ada Lovelace"), "ID-7", "ID-8", "QUASI")
     assert not [value for value in hidden if value in tally]
     assert "got='-9.0'" in tally
@@ -124,7 +127,7 @@ def test_only_the_first_examples_are_kept(
     strict: Contract, parcel: Make, parcel_table: MakeTable
 ) -> None:
     rows = [parcel(i, weight=-1) for i in range(MAX_EXAMPLES + 5)]
-    (met,) = Tally.collect(settled(strict, parcel_table(rows)), strict).problems.values()
+    (met,) = tally_of(judged(strict, parcel_table(rows)), strict).problems.values()
     assert met.count == MAX_EXAMPLES + 5
     assert [one.position for one in met.examples] == list(range(MAX_EXAMPLES))
 
@@ -147,8 +150,8 @@ def test_more_kinds_of_problem_than_can_be_kept_are_counted_as_one(blocks: list[
 def test_rows_are_counted_by_delivery(
     strict: Contract, parcel: Make, parcel_table: MakeTable
 ) -> None:
-    first = settled(strict, parcel_table([parcel(0), parcel(1, weight=-1)]), "d1")
-    second = settled(strict, parcel_table([parcel(2)]), "d2")
+    first = judged(strict, parcel_table([parcel(0), parcel(1, weight=-1)]), "d1")
+    second = judged(strict, parcel_table([parcel(2)]), "d2")
     assert DELIVERY in first.accepted.column_names
-    tally = Tally.merge_all(Tally.collect(one, strict) for one in (first, second))
+    tally = Tally.merge_all(tally_of(one, strict) for one in (first, second))
     assert (dict(tally.accepted), dict(tally.quarantined)) == ({"d1": 1, "d2": 1}, {"d1": 1})

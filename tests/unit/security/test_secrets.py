@@ -1,10 +1,11 @@
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from app.config import Config
-from app.security.secrets import SecretError, pseudonym_key
+from app.security.secrets import SecretError, named_secret, pseudonym_key
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +63,20 @@ def test_a_key_that_others_can_read_is_refused(flights: Config) -> None:
 def test_a_key_shows_in_no_message(flights: Config) -> None:
     key = pseudonym_key(flights)
     assert key.get_secret_value().hex() not in f"{key!r} {key}"
+
+
+def test_a_named_secret_comes_from_the_environment_or_from_a_private_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SecretError, match="SHOP_URL: is not set; set it, or SHOP_URL_FILE"):
+        named_secret("SHOP_URL")
+    file = tmp_path / "url"
+    file.write_text("sqlite:///hush\n")
+    monkeypatch.setenv("SHOP_URL_FILE", str(file))
+    with pytest.raises(SecretError, match="lets others read the key"):
+        named_secret("SHOP_URL")
+    file.chmod(0o600)
+    assert named_secret("SHOP_URL").get_secret_value() == "sqlite:///hush"
+    monkeypatch.setenv("SHOP_URL", "sqlite:///first")
+    assert named_secret("SHOP_URL").get_secret_value() == "sqlite:///first"
+    assert "first" not in repr(named_secret("SHOP_URL"))

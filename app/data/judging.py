@@ -1,0 +1,77 @@
+"""Judge blocks where they are read, and stage them; what travels on is where their rows were put.
+
+Rows about erased subjects are refused before anything is written, and their content with them.
+Knows contracts, windows and tombstones; knows nothing of Ray, sources or commits.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from app.contracts.rows import Contract
+from app.data.cells import cells_of_arrow
+from app.data.forgetting import refuse_erased, withhold_erased
+from app.data.intake import Window, judge_block, judge_labels
+from app.data.pieces import DELIVERY, NOWHERE, POSITION, Rows
+from app.data.seen import hash_ids, hash_unique
+from app.data.settling import Ids
+from app.data.staging import STAGED, Staged, stage
+from app.data.tables import Tables
+from app.data.validation import LABEL_COLUMNS
+from app.security.privacy import Pseudonymiser
+from app.security.tombstones import Tombstones
+
+
+@dataclass(frozen=True)
+class Judging:
+    """What blocks are judged by, and the folder that they are staged in."""
+
+    contract: Contract
+    pseudonymiser: Pseudonymiser
+    erased: Tombstones
+    folder: Path
+
+
+def judge_and_stage(block: pa.Table, *, judging: Judging, window: Window) -> pa.Table:
+    """Judge and stage a block of one delivery; returns its row of STAGED, none for no rows."""
+    if not block.num_rows:
+        return STAGED.empty_table()
+    contract = judging.contract
+    judged = judge_block(block, contract, window, judging.pseudonymiser)
+    if block[POSITION][0].as_py() != NOWHERE:
+        # The words of a read error are no row.
+        judged = refuse_erased(judged, contract, judging.erased)
+    hashes = [hash_unique(judged.accepted, column) for column in contract.unique]
+    delivery: str = block[DELIVERY][0].as_py()
+    return stage(judged, hashes, delivery, block, judging.folder).as_row()
+
+
+def stage_outcomes(rows: Rows, judging: Judging, window: Window, ids: Ids) -> Staged:
+    """Judge and stage a block of outcomes; those of unknown and of erased rows are refused."""
+    block = rows.with_places()
+    known = _known(block["row_id"], ids, judging.erased)
+    judged = judge_labels(block, window, known)
+    refused = withhold_erased(judged.refused, judging.contract, judging.erased)
+    accepted = judged.accepted
+    hashes = hash_ids(accepted["row_id"], accepted["known_at"].cast(pa.int64()))
+    return stage(judged._replace(refused=refused), [hashes], rows.digest, block, judging.folder)
+
+
+def read_seen(tables: Tables, contract: Contract) -> dict[str, Ids]:
+    """Read what is in the unique columns of accepted rows, a part at a time."""
+    seen = {column.name: Ids() for column in contract.unique}
+    for part in tables.scan("events", list(seen)):
+        for column in contract.unique:
+            hashes = hash_unique(part, column)
+            seen[column.name].before.add(hashes.at(part[column.name].is_valid().to_numpy()))
+    return seen
+
+
+def _known(row_ids: pa.ChunkedArray, ids: Ids, erased: Tombstones) -> pa.Array:
+    """Return those of some ids that are ids of accepted rows."""
+    cells = cells_of_arrow(row_ids, LABEL_COLUMNS.by_name["row_id"]).array.unique().drop_null()
+    found = ids.contains(hash_ids(cells))
+    # Ids are remembered from before an erasure.
+    return cells.filter(pa.array(np.logical_and(found, ~erased.rows_in(cells))))

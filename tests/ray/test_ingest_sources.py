@@ -1,0 +1,273 @@
+"""Bringing in every kind of source on a cluster: what grows, what is rewritten, what is damaged."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+from deltalake import DeltaTable, write_deltalake
+from sqlalchemy import create_engine, text
+
+from app.config import Config, show_config
+from app.contracts.rows import Column, Contract
+from app.data.ingestion import IngestResult
+from app.data.looks import Looks
+from app.data.preprocess import Watch, ingest
+from app.data.tables import Tables, open_tables
+from app.sections import SourceConfig
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+ROOT = Path(__file__).resolve().parents[2]
+NOON = datetime(2024, 4, 1, 12, tzinfo=UTC)
+Open = Callable[..., Config]
+
+
+@pytest.fixture
+def shop(flights: Config) -> Open:
+    """A function that makes a model of parcels with a source."""
+    contract = Contract(
+        id="parcel",
+        event_time="promised",
+        label="lost",
+        columns=(
+            Column(name="parcel", kind="identifier", feature=False),
+            Column(name="promised", kind="time", feature=False),
+            Column(name="weight", kind="number", minimum=0, maximum=40),
+        ),
+    )
+
+    def make(**source: Any) -> Config:
+        changed = {"contract": contract, "source": SourceConfig(**source), "clock": "wall"}
+        return flights.model_copy(update=changed)
+
+    return make
+
+
+def parcel(number: int, weight: object = 2.5) -> dict[str, object]:
+    promised = f"2024-03-{1 + number % 28:02d}T10:00:00Z"
+    return {"parcel": f"P{number}", "promised": promised, "weight": weight}
+
+
+def tables_of(config: Config) -> Tables:
+    return open_tables(config)
+
+
+def bring_in(config: Config, watch: Watch | None = None) -> IngestResult:
+    result = ingest(config, tables_of(config), at=NOON, watch=watch)
+    assert result.num_in == result.num_accepted + result.num_quarantined
+    for delivery in result.deliveries:
+        assert delivery.num_in == delivery.num_accepted + delivery.num_quarantined
+    return result
+
+
+def counts(result: IngestResult) -> tuple[int, int, int]:
+    return result.num_in, result.num_accepted, result.num_quarantined
+
+
+def reasons(config: Config) -> list[str]:
+    rows = tables_of(config).read("quarantine")["reasons"].to_pylist()
+    return sorted(reason for each in rows for reason in each)
+
+
+def write_csv(folder: Path, name: str, *rows: dict[str, object]) -> Path:
+    folder.mkdir(exist_ok=True)
+    lines = ["parcel,promised,weight", *(",".join(map(str, row.values())) for row in rows)]
+    file = folder / name
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def test_json_lines_come_in_strictly_and_no_line_is_lost(shop: Open, tmp_path: Path) -> None:
+    lines = [json.dumps(parcel(0)), "no json", json.dumps(parcel(1, "2.5")), "[]", "", "{}"]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    labels = [
+        {"row_id": "P0", "label": 1, "void": False, "known_at": "2024-03-20T00:00:00Z"},
+        {"row_id": "P0", "label": None, "void": True, "known_at": "2024-03-21T00:00:00Z"},
+        {"row_id": "P1", "label": 1, "void": False, "known_at": "2024-03-20T00:00:00Z"},
+    ]
+    outcomes = tmp_path / "labels.jsonl"
+    outcomes.write_text("\n".join(map(json.dumps, labels)) + "\nbroken\n")
+    config = shop(kind="jsonl", events=str(tmp_path / "a.jsonl"), labels=str(outcomes))
+    result = bring_in(config)
+    assert counts(result) == (5, 1, 4)
+    assert (result.num_labels_in, result.num_labels, result.num_labels_quarantined) == (4, 2, 2)
+    told = reasons(config)
+    assert "row must be a JSON object, got list" in told
+    assert "weight must be a number, not a string, got '2.5'" in told
+    assert "row_id must name an accepted row, got 'P1'" in told
+    assert sum(reason.startswith("row is no JSON") for reason in told) == 2
+    assert counts(bring_in(config)) == (0, 0, 0)
+
+
+def test_a_delta_table_is_followed_through_its_versions(shop: Open, tmp_path: Path) -> None:
+    path = str(tmp_path / "source")
+
+    def add(*numbers: int, weight: float = 2.5) -> None:
+        rows = [parcel(n, weight) for n in numbers]
+        write_deltalake(path, pa.Table.from_pylist(rows), mode="append")
+
+    config = shop(kind="delta", events=path)
+    add(0, 1)
+    add(2)
+    assert counts(bring_in(config.model_copy(update={"source": pinned(config, 0)}))) == (2, 2, 0)
+    assert counts(bring_in(config)) == (1, 1, 0)
+    assert counts(bring_in(config)) == (0, 0, 0)
+    DeltaTable(path).optimize.compact()
+    assert counts(bring_in(config)) == (0, 0, 0)
+    add(1, 3)
+    assert counts(bring_in(config)) == (2, 1, 1)
+    assert tables_of(config).read("events").num_rows == 4
+
+
+def pinned(config: Config, version: int) -> SourceConfig:
+    return config.source.model_copy(update={"version": version})
+
+
+def test_an_sql_table_is_followed_and_an_ingest_cut_off_is_completed(
+    shop: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    monkeypatch.setenv("SHOP_DATABASE", url)
+    engine = create_engine(url)
+
+    def add(*numbers: int, weight: object = 2.5) -> None:
+        with engine.begin() as connection:
+            for n in numbers:
+                row = {"n": n, **parcel(n, weight)}
+                connection.execute(
+                    text("INSERT INTO parcels VALUES (:n, :parcel, :promised, :weight)"), row
+                )
+
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE parcels (n INTEGER, parcel, promised, weight)"))
+    add(0, 1, 2)
+    add(3, weight="heavy")
+    config = shop(kind="sql", events="parcels", url_variable="SHOP_DATABASE", cursor="n")
+    assert counts(bring_in(config)) == (4, 3, 1)
+    assert counts(bring_in(config)) == (0, 0, 0)
+    # Cut off after the quarantine was committed, and before the rows were.
+    shutil.rmtree(config.tables_path / "events")
+    add(4)
+    add(5, weight=-1)
+    result = bring_in(config)
+    assert [each.num_in for each in result.deliveries] == [4, 2]
+    assert sorted(tables_of(config).read("events")["parcel"].to_pylist()) == [
+        "P0",
+        "P1",
+        "P2",
+        "P4",
+    ]
+    assert reasons(config) == [
+        "weight must be a number, got 'heavy'",
+        "weight must be in 0..40, got -1.0",
+    ]
+
+
+def test_a_rewritten_file_brings_its_new_rows_and_is_reported(shop: Open, tmp_path: Path) -> None:
+    folder = tmp_path / "rows"
+    write_csv(folder, "a.csv", parcel(0), parcel(1))
+    write_csv(folder, "b.csv", parcel(2))
+    config = shop(kind="csv", events=str(folder))
+    first = bring_in(config)
+    assert [(each.name[-5:], each.num_in, each.rewritten) for each in first.deliveries] == [
+        ("a.csv", 2, False),
+        ("b.csv", 1, False),
+    ]
+    write_csv(folder, "a.csv", parcel(0), parcel(1), parcel(3))
+    again = bring_in(config)
+    (delivery,) = again.deliveries
+    assert (delivery.rewritten, again.num_rewritten) == (True, 1)
+    assert counts(again) == (3, 1, 2)
+    assert set(reasons(config)) == {f"parcel was ingested before, got 'P{n}'" for n in (0, 1)}
+    assert counts(bring_in(config)) == (0, 0, 0)
+    # The old bytes under the old name are known: nothing of them comes again.
+    write_csv(folder, "a.csv", parcel(0), parcel(1))
+    assert counts(bring_in(config)) == (0, 0, 0)
+
+
+def test_following_a_damaged_file_is_noted_and_the_others_come_in(
+    shop: Open, tmp_path: Path
+) -> None:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    for name, number in (("a", 0), ("c", 1)):
+        rows = [parcel(100 * number + n) for n in range(20)]
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet", compression="none")
+    damaged = bytearray((folder / "c.parquet").read_bytes())
+    damaged[4:150] = b"\xff" * 146
+    (folder / "b.parquet").write_bytes(damaged)
+    config = shop(kind="parquet", events=str(folder))
+    watch = Watch(looks=Looks(following=True))
+    watch.looks.begin(time.time())
+    result = bring_in(config, watch)
+    assert counts(result) == (40, 40, 0)
+    (refused,) = result.refused
+    assert "b.parquet: row group 0 cannot be read" in refused.problem
+    watch.looks.begin(time.time())
+    assert bring_in(config, watch).num_deliveries == 0
+
+
+def test_an_ingest_that_is_stopped_keeps_what_it_has_and_the_next_goes_on(
+    shop: Open, tmp_path: Path
+) -> None:
+    folder = tmp_path / "rows"
+    for number in range(4):
+        write_csv(folder, f"{number}.csv", parcel(2 * number), parcel(2 * number + 1))
+    config = shop(kind="csv", events=str(folder))
+    done: list[int] = []
+    watch = Watch(tell=lambda progress: done.append(progress.num_done), stop=lambda: 2 in done)
+    assert counts(bring_in(config, watch)) == (4, 4, 0)
+    assert counts(bring_in(config)) == (4, 4, 0)
+
+
+def test_a_follower_takes_files_as_they_come_and_ends_cleanly(shop: Open, tmp_path: Path) -> None:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    config = shop(kind="csv", events=str(folder), settle_seconds=0)
+    file = tmp_path / "shop.yaml"
+    file.write_text(show_config(config))
+    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    command = [sys.executable, "-m", "jobs.ingest", "--config", str(file), "--follow"]
+    with subprocess.Popen(
+        [*command, "--every", "0.3"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        for number in range(3):
+            write_csv(folder, f"z{9 - number}.csv", parcel(number), parcel(number + 50, -1))
+            # Neither is whole yet.
+            write_csv(folder, f".{number}.csv", parcel(99))
+            write_csv(folder, f"{number}.csv.tmp", parcel(99))
+            await_rows(config, number + 1, process)
+        process.send_signal(signal.SIGINT)
+        output, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    record = json.loads(output.splitlines()[-1])
+    assert (record["num_in"], record["num_accepted"], record["num_quarantined"]) == (6, 3, 3)
+    assert told.count("rows = ") == len({each["name"] for each in record["deliveries"]})
+    ids = Counter(tables_of(config).read("events")["parcel"].to_pylist())
+    assert ids == Counter(["P0", "P1", "P2"])
+
+
+def await_rows(config: Config, number: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 300
+    while tables_of(config).read("events", columns=["parcel"]).num_rows < number:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
