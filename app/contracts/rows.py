@@ -9,7 +9,9 @@ from functools import cached_property
 from typing import Literal, Self
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from app.contracts.windows import Arrivals, Window, check_windows, completed
 
 Kind = Literal["number", "category", "time", "identifier"]
 Privacy = Literal["public", "quasi", "personal"]
@@ -83,6 +85,24 @@ class Contract(Frozen):
     label: str = Field(description="Name of the binary label; it is not among the columns.")
     slices: tuple[str, ...] = Field((), description="Category columns by which quality is watched.")
     columns: tuple[Column, ...]
+    # Absent from the JSON when empty: a model without windows is the same bytes as ever.
+    windows: tuple[Window, ...] = Field(
+        (),
+        exclude_if=lambda windows: not windows,
+        description="Features that are looked up, not sent: aggregates over past events.",
+    )
+    arrivals: Arrivals = Field(
+        Arrivals(),
+        exclude_if=lambda arrivals: arrivals == Arrivals(),
+        description="When a past event or outcome counts as known.",
+    )
+
+    @field_validator("windows")
+    @classmethod
+    def _windows_are_complete(
+        cls, windows: tuple[Window, ...], info: ValidationInfo
+    ) -> tuple[Window, ...]:
+        return completed(windows, info.data.get("entity"), info.data.get("label"))
 
     @model_validator(mode="after")
     def _roles_name_columns(self) -> Self:
@@ -98,6 +118,7 @@ class Contract(Frozen):
             self._require("slices", name, "category")
         if self.label in names:
             raise ValueError(f"contract.label: {self.label} must not be among the columns")
+        check_windows(self.windows, {c.name: c.kind for c in self.columns}, self.label)
         return self
 
     def _require(self, role: str, name: str, kind: Kind) -> None:
@@ -121,10 +142,25 @@ class Contract(Frozen):
 
     @property
     def features(self) -> tuple[Column, ...]:
-        """Columns that the encoder sees."""
+        """Columns that the encoder sees: those of a row, then those that are derived."""
+        own = (c for c in self.columns if c.feature and c.kind in ("number", "category", "time"))
+        return (*own, *self.derived)
+
+    @cached_property
+    def derived(self) -> tuple[Column, ...]:
+        """A nullable number for every window: computed, never part of a request or a delivery."""
         return tuple(
-            c for c in self.columns if c.feature and c.kind in ("number", "category", "time")
+            Column(
+                name=w.name, kind="number", nullable=True, unit=w.unit, description=w.description
+            )
+            for w in self.windows
         )
+
+    @property
+    def complete_schema(self) -> pa.Schema:
+        """The Arrow schema of accepted rows with their derived columns."""
+        derived = [pa.field(c.name, c.arrow_type) for c in self.derived]
+        return pa.schema([*self.schema, *derived])
 
     @property
     def personal(self) -> tuple[str, ...]:
