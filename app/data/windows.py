@@ -119,7 +119,8 @@ def outcome_steps(facts: pa.Table, revisions: pa.Table, reach: int) -> Steps:
     # Ranks rise with the event, so that the highest so far is one of the same event.
     best = best_first[np.maximum.accumulate(rank[order])] if len(order) else order
     start, event = columns["known_from"][order], event[order]
-    end = np.append(np.where(np.diff(event) == 0, start[1:], FOREVER), [FOREVER] * bool(len(event)))
+    end = np.full(len(start), FOREVER)
+    end[:-1] = np.where(np.diff(event) == 0, start[1:], FOREVER)
     told = (columns["void"][best] == 0) & (start < end)
     return Steps(event[told], start[told], end[told], columns["label"][best][told])
 
