@@ -48,6 +48,7 @@ RAY_FILES = frozenset(
         "app/session.py",
         "app/data/sources.py",
         "app/data/preprocess.py",
+        "app/data/history.py",
         "app/training/loop.py",
         "app/training/train.py",
         "app/serving/application.py",

@@ -3,11 +3,13 @@
 The oracle counts in fractions, event by event, straight from the words of the definition.
 """
 
+import random
 from collections.abc import Sequence
 from datetime import timedelta
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from app.contracts.rows import TIMESTAMP, Column, Contract
@@ -17,6 +19,8 @@ from app.data.facts import event_facts, label_facts
 from app.data.windows import window_values
 
 HOUR = 3_600_000_000
+DAY = 24 * HOUR
+T0 = 400 * DAY
 WINDOWS = (
     Window(name="trips", aggregate="count", hours=5),
     Window(name="priced", aggregate="count", of="price", window_days=1),
@@ -91,6 +95,50 @@ def make_labels(labels: Sequence[dict[str, Any]]) -> pa.Table:
 def times(micros: Sequence[int]) -> pa.Array:
     """Make a column of times."""
     return pa.array(micros, pa.int64()).cast(TIMESTAMP)
+
+
+def make_stream(seed: int, size: int = 220) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Make events and outcomes of forty days: late, out of order, twice, contradicting, void."""
+    chance = random.Random(seed)
+    events, labels = [], []
+    for number in range(size):
+        time = T0 + chance.randrange(40 * DAY // HOUR) * HOUR + chance.choice([0, 0, 1])
+        delay = chance.choice([0, 0, HOUR, 30 * HOUR, 4 * DAY, -2 * HOUR])
+        event = {
+            "id": f"t{number}",
+            "time": time,
+            "arrival": time + delay,
+            "source": chance.choice([LIVE_SOURCE, LIVE_SOURCE, "ingest:x"]),
+            "rider": chance.choice(["a", "b", "c", None]),
+            "depot": chance.choice(["north", "south", None]),
+            "place": chance.choice(["p", "q", "r", None]),
+            "price": chance.choice([None, 0.1, 0.2, 1e15, -1e15, chance.gauss(0, 100)]),
+        }
+        events.append(event)
+        if chance.random() < 0.15:
+            events.append({**event, "price": 7.7, "arrival": event["arrival"] - 3 * HOUR})
+        if chance.random() < 0.1:
+            events.append({**event, "place": "q", "rider": "b"})
+        for _ in range(chance.choice([0, 1, 1, 2])):
+            known = time + chance.choice([1, 6, 30, 100, 800, -5]) * HOUR
+            labels.append(
+                {
+                    "id": event["id"],
+                    "known_at": known,
+                    "arrival": known + chance.choice([0, 0, 50 * HOUR]),
+                    "source": chance.choice([LIVE_SOURCE, "ingest:x"]),
+                    "label": chance.choice([0, 1, None]),
+                }
+            )
+    return events, labels
+
+
+def bits(table: pa.Table) -> list[list[int | None]]:
+    """Give the columns of doubles as whole numbers, to compare bit for bit."""
+    return [
+        [None if v is None else int(np.float64(v).view(np.int64)) for v in column.to_pylist()]
+        for column in table.columns
+    ]
 
 
 def offline(

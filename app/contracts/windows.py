@@ -6,7 +6,7 @@ Knows names, kinds and spans; knows nothing of rows, tables or stores.
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
@@ -133,6 +133,28 @@ def completed(
         )
         for window in windows
     )
+
+
+class Windowed(Protocol):
+    """What declares windows: a contract."""
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """Its window features."""
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """When a fact counts as known."""
+
+
+def refuse_other_windows(mine: Windowed, theirs: Windowed) -> None:
+    """Raise ValueError when values made by their declarations are not what mine mean."""
+    declared = {window.name: window for window in theirs.windows}
+    for window in mine.windows:
+        if window.name not in declared:
+            raise ValueError(f"window {window.name} is not declared any more; train again")
+        if (declared[window.name], theirs.arrivals) != (window, mine.arrivals):
+            raise ValueError(f"window {window.name} is declared otherwise now; train again")
 
 
 def check_windows(windows: Sequence[Window], kinds: Mapping[str, str], label: str) -> None:

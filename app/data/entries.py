@@ -32,9 +32,10 @@ class Entries:
         keys = slots_of(contract)
         self._slots = [keys.index(window.key) for window in contract.windows]
         self._numbers: dict[tuple[int, str, int], int] = {}
-        self._of_group: list[Ints] = [np.empty(0, np.int64)]
-        self._moments: list[Ints] = [np.empty(0, np.int64)]
-        self._weights: list[Ints] = [np.empty((NUM_WEIGHTS, 0), np.int64)]
+        self._of_group: list[Ints] = []
+        self._moments: list[Ints] = []
+        self._weights: list[Ints] = []
+        self._changed: list[tuple[int, int, int]] = []
 
     def count(self, known: Known, sign: int) -> None:
         """Add, or with -1 take back, all that facts count for, but for distinct values."""
@@ -53,13 +54,9 @@ class Entries:
 
     def change(self, group: Presence, changes: list[tuple[int, int]]) -> None:
         """Add (moment, weight) by which a count of distinct values changes."""
-        if not changes:
-            return
-        moments, counts = np.array(changes, np.int64).T
-        weights = np.zeros((NUM_WEIGHTS, len(moments)), np.int64)
-        weights[0] = counts
-        numbers = self._groups(group.feature, pa.array([group.entity]))
-        self._append(np.repeat(numbers, len(moments)), moments, weights)
+        name = (self._slots[group.feature], group.entity, group.feature)
+        number = self._numbers.setdefault(name, len(self._numbers))
+        self._changed += [(number, moment, weight) for moment, weight in changes]
 
     @property
     def groups(self) -> list[tuple[int, str, int]]:
@@ -69,8 +66,14 @@ class Entries:
     @property
     def content(self) -> tuple[Ints, Ints, Ints]:
         """Numbers of groups [n], moments [n] and weights [5, n]."""
-        weights = np.concatenate(self._weights, axis=1)
-        return np.concatenate(self._of_group), np.concatenate(self._moments), weights
+        group, moments, counts = np.array(self._changed, np.int64).reshape(-1, 3).T
+        weights = np.zeros((NUM_WEIGHTS, len(group)), np.int64)
+        weights[0] = counts
+        return (
+            np.concatenate([*self._of_group, group]),
+            np.concatenate([*self._moments, moments]),
+            np.concatenate([*self._weights, weights], axis=1),
+        )
 
     def _groups(self, feature: int, entities: pa.Array) -> Ints:
         encoded = entities.dictionary_encode()

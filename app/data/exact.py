@@ -6,6 +6,8 @@ than 2**63 is clipped, and infinities with it. Parts are added as 64-bit integer
 numbers. Knows numbers and nothing of what they count.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,7 +36,7 @@ def split(values: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def ratio(parts: NDArray[np.int64], divisor: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Divide exact sums [4, n] by whole numbers over 0 [n]; each result is rounded once, correctly.
+    """Divide exact sums [4, n] by whole numbers over 0 [n]: `quotient`, many at a time.
 
     >>> ratio(split(np.array([0.1, 0.3])), np.array([1, 3])).tolist()
     [0.1, 0.09999999999999999]
@@ -46,6 +48,16 @@ def ratio(parts: NDArray[np.int64], divisor: NDArray[np.int64]) -> NDArray[np.fl
     # Both operands are exact, so IEEE division rounds the true quotient.
     quotients: NDArray[np.float64] = whole.astype(np.float64) / divisor.astype(np.float64)
     for place in np.flatnonzero(~small).tolist():
-        total = sum(int(part) << (32 * i) for i, part in enumerate(parts[:, place].tolist()))
-        quotients[place] = total / (int(divisor[place]) << UNITS_LOG2)
+        quotients[place] = quotient(parts[:, place].tolist(), int(divisor[place]))
     return quotients
+
+
+def quotient(parts: Sequence[int], divisor: int) -> float:
+    """Divide one exact sum of four parts by a whole number over 0; rounded once, correctly.
+
+    >>> quotient([0, 2**31, 1, 0], 3)
+    0.5
+    """
+    least, low, high, highest = parts
+    total = least + (low << 32) + (high << 64) + (highest << 96)
+    return total / (divisor << UNITS_LOG2)

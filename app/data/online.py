@@ -15,22 +15,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.contracts.rows import Contract
+from app.contracts.windows import Window
 from app.data import presence, running
 from app.data.entries import Entries, Known, presences, slots_of
 from app.data.facts import REVISIONS, Ints, distinct_events, fact_schema
 from app.data.presence import Presence
 from app.data.storefile import StoreFile, read_number, write_number
-from app.data.windows import finished, hours_since, longest
+from app.data.windows import MICROS_PER_HOUR, longest, value_of
 
 FORMAT = 1
 HORIZON = "horizon"
 NEVER = -(2**62)
+NOTHING = (0,) * running.NUM_WEIGHTS
 ASKED = "(SELECT id FROM asked)"
 
 
@@ -51,6 +51,8 @@ class OnlineStore:
         self._schema = fact_schema(contract)
         self._slots = slots_of(contract)
         self._longest = longest(contract.windows)
+        numbered = list(enumerate(contract.windows))
+        self._features = [[(n, w) for n, w in numbered if w.key == key] for key in self._slots]
         path = folder / f"{definition_of(contract)}.sqlite"
         self.file = StoreFile(path, _tables(self._schema, self._slots))
 
@@ -94,6 +96,13 @@ class OnlineStore:
             return read_number(database, f"offset {name}")
 
     @property
+    def filled(self) -> bool:
+        """Whether an update has noted offsets: before, history is missing from the values."""
+        with self.file.reading() as database:
+            found = database.execute("SELECT 1 FROM numbers WHERE name GLOB 'offset *'")
+            return found.fetchone() is not None
+
+    @property
     def horizon(self) -> int:
         """The earliest moment that values can be asked for."""
         with self.file.reading() as database:
@@ -104,27 +113,25 @@ class OnlineStore:
 
         A row that is asked before the horizon gets no values.
         """
-        windows, size = self.contract.windows, rows.num_rows
-        sums = np.zeros((len(windows), running.NUM_WEIGHTS, size), np.int64)
-        last = np.full((len(windows), size), NEVER)
+        windows = self.contract.windows
+        cells: list[list[float | None]] = [[None] * rows.num_rows for _ in windows]
         with self.file.reading() as database:
-            reached = as_of >= _horizon(database)
-            for slot, key in enumerate(self._slots):
-                entities = rows[key].to_pylist()
-                for place in np.flatnonzero(reached & _there(rows[key])).tolist():
-                    asked = slot, entities[place], int(as_of[place])
-                    for feature, *weights in running.total(database, *asked):
-                        sums[feature, :, place] = weights
-                    for feature, time in self._look_back(database, *asked):
-                        last[feature, place] = time
-        columns = {}
-        for feature, window in enumerate(windows):
-            values, there = finished(window, sums[feature, 0], sums[feature, 1:])
-            if window.aggregate == "time_since_last":
-                values, there = hours_since(last[feature], as_of, window.span)
-            there = there & reached & _there(rows[window.key])
-            columns[window.name] = pa.array(values, mask=~there)
-        return pa.table(columns)
+            horizon = _horizon(database)
+            for place, slot, entity, moment in self._questions(rows, as_of, horizon):
+                for feature, value in self._look_up(database, slot, entity, moment):
+                    cells[feature][place] = value
+        arrays = [pa.array(column, pa.float64()) for column in cells]
+        return pa.Table.from_arrays(arrays, names=[window.name for window in windows])
+
+    def _questions(
+        self, rows: pa.Table, as_of: Ints, horizon: int
+    ) -> Iterator[tuple[int, int, str, int]]:
+        """List what can be looked up: place of the row, slot, entity, moment."""
+        moments = as_of.tolist()
+        for slot, key in enumerate(self._slots):
+            for place, entity in enumerate(rows[key].to_pylist()):
+                if entity is not None and moments[place] >= horizon:
+                    yield place, slot, entity, moments[place]
 
     def forget(self, column: str, value: str, row_ids: Sequence[str] = ()) -> int:
         """Erase all facts with a value in a column, and those of some rows; returns how many.
@@ -194,20 +201,28 @@ class OnlineStore:
         for group in grown.keys() - shrunk:
             entries.change(group, presence.unite(database, group, grown[group]))
 
-    def _look_back(
+    def _look_up(
         self, database: sqlite3.Connection, slot: int, entity: str, moment: int
-    ) -> Iterator[tuple[int, int]]:
-        """Find, for windows of one entity column, when the last event was that counts."""
-        key = self._slots[slot]
-        for feature, window in enumerate(self.contract.windows):
-            if window.aggregate == "time_since_last" and window.key == key:
-                given = (entity, moment - window.span, moment, moment)
-                for (time,) in database.execute(
-                    f'SELECT "_time" FROM events WHERE "{key}" = ? AND "_time" >= ? '
-                    'AND "_time" < ? AND "_known_from" <= ? ORDER BY "_time" DESC LIMIT 1',
-                    given,
-                ):
-                    yield feature, time
+    ) -> Iterator[tuple[int, float | None]]:
+        """Give the features of one entity column as of a moment."""
+        sums = {row[0]: row[1:] for row in running.total(database, slot, entity, moment)}
+        for feature, window in self._features[slot]:
+            if window.aggregate == "time_since_last":
+                yield feature, self._look_back(database, window, entity, moment)
+            else:
+                count, *parts = sums.get(feature, NOTHING)
+                yield feature, value_of(window, count, parts)
+
+    def _look_back(
+        self, database: sqlite3.Connection, window: Window, entity: str, moment: int
+    ) -> float | None:
+        """Give the hours since the last event that counts."""
+        found = database.execute(
+            f'SELECT "_time" FROM events WHERE "{window.key}" = ? AND "_time" >= ? '
+            'AND "_time" < ? AND "_known_from" <= ? ORDER BY "_time" DESC LIMIT 1',
+            (entity, moment - window.span, moment, moment),
+        ).fetchone()
+        return None if found is None else (moment - int(found[0])) / MICROS_PER_HOUR
 
     def _evict(self, database: sqlite3.Connection, horizon: int) -> None:
         """Drop what has left every window that can still be asked for."""
@@ -283,8 +298,3 @@ def _difference(before: pa.Table, after: pa.Table) -> tuple[list[Any], list[Any]
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks().cast(pa.string())
-
-
-def _there(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
-    there: npt.NDArray[np.bool_] = column.is_valid().to_numpy()
-    return there

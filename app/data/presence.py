@@ -8,10 +8,6 @@ import sqlite3
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import numpy as np
-
-from app.data.sweeps import merge_spans
-
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS spans (
     feature INTEGER, entity TEXT, value TEXT, start INTEGER, stop INTEGER NOT NULL,
@@ -62,12 +58,25 @@ def drop_ended(database: sqlite3.Connection, horizon: int) -> None:
     database.execute("DELETE FROM spans WHERE stop <= ?", (horizon,))
 
 
+def united(spans: Iterable[Span]) -> list[Span]:
+    """Unite spans that overlap or touch: `sweeps.merge_spans`, for the few of one group.
+
+    >>> united([(8, 9), (0, 4), (3, 5)])
+    [(0, 5), (8, 9)]
+    """
+    whole: list[Span] = []
+    for start, stop in sorted(spans):
+        if whole and start <= whole[-1][1]:
+            whole[-1] = whole[-1][0], max(stop, whole[-1][1])
+        else:
+            whole.append((start, stop))
+    return whole
+
+
 def _replace(
     database: sqlite3.Connection, group: Presence, old: list[Span], spans: list[Span]
 ) -> list[tuple[int, int]]:
-    starts, stops = np.array(spans, np.int64).reshape(-1, 2).T
-    _, starts, stops = merge_spans(np.zeros_like(starts), starts, stops)
-    new = list(zip(starts.tolist(), stops.tolist(), strict=True))
+    new = united(spans)
     database.executemany(
         f"DELETE FROM spans WHERE {_GROUP} AND start = ?", [(*group, start) for start, _ in old]
     )

@@ -15,8 +15,11 @@ import pyarrow.compute as pc
 
 from app.contracts.records import DatasetVersion
 from app.contracts.rows import TIMESTAMP, Contract
+from app.data.derived import Compute, with_windows
+from app.data.facts import Ints, asked_at
 from app.data.labels import known_labels
 from app.data.tables import Tables
+from app.data.windows import window_values
 
 DIGEST_KEY = b"mainspring snapshot rows, version 1"
 HASH_BYTES = 16
@@ -37,7 +40,7 @@ def take_snapshot(
     versions = tables.version("events"), tables.version("labels")
     if versions[0] < 0:
         raise ValueError(f"{tables.root}: no events yet; run jobs.ingest first")
-    rows = _rows(tables, contract, (start, end), known_at, versions)
+    rows, _ = _rows(tables, contract, (start, end), known_at, versions)
     earliest = rows["prediction_time"][0].as_py() if rows.num_rows else end
     states = pc.value_counts(rows["state"]).to_pylist()
     counts = {item["values"]: item["counts"] for item in states}
@@ -54,17 +57,20 @@ def take_snapshot(
     )
 
 
-def load_snapshot(tables: Tables, contract: Contract, dataset: DatasetVersion) -> pa.Table:
+def load_snapshot(
+    tables: Tables, contract: Contract, dataset: DatasetVersion, compute: Compute = window_values
+) -> pa.Table:
     """Load the rows of a snapshot, sorted by prediction time and id.
 
     Columns: those of the contract, `prediction_time`, `label` (int8; null unless known) and
-    `state`, one of "known", "void", "pending". Raises SnapshotAltered when they are not the rows
-    that were pinned.
+    `state`, one of "known", "void", "pending"; then one a window, as of each row's own time,
+    computed by `compute` from the pinned versions. Raises SnapshotAltered when they are not the
+    rows that were pinned.
     """
     versions = dataset.events_version, dataset.labels_version
     window = dataset.start, dataset.end
     try:
-        rows = _rows(tables, contract, window, dataset.known_at, versions)
+        rows, asked = _rows(tables, contract, window, dataset.known_at, versions)
     except (OSError, ValueError) as error:
         raise SnapshotAltered(
             f"{tables.root}: files of the snapshot are gone or damaged ({error}); "
@@ -77,7 +83,7 @@ def load_snapshot(tables: Tables, contract: Contract, dataset: DatasetVersion) -
             f"the tables now give {rows.num_rows} rows with digest {digest}; "
             "restore them or take a new snapshot"
         )
-    return rows
+    return with_windows(tables, contract, rows, asked, versions, compute)
 
 
 def digest_rows(rows: pa.Table) -> str:
@@ -143,7 +149,8 @@ def _rows(
     window: tuple[datetime | None, datetime],
     known_at: datetime,
     versions: tuple[int, int],
-) -> pa.Table:
+) -> tuple[pa.Table, Ints]:
+    """Read the rows of a window, and as of when each of them was asked."""
     start, end = window
     time = pc.field("prediction_time")
     inside = time < pa.scalar(end, TIMESTAMP)
@@ -154,13 +161,14 @@ def _rows(
     order = pc.sort_indices(
         events, sort_keys=[("prediction_time", "ascending"), (contract.id, "ascending")]
     )
+    asked = asked_at(events.take(order))
     events = events.drop_columns(["ingested_at", "source"]).take(order)
     labels = (
         tables.read("labels", versions[1])
         if versions[1] >= 0
         else tables.schema("labels").empty_table()
     )
-    return _join(events, known_labels(labels, known_at), contract).combine_chunks()
+    return _join(events, known_labels(labels, known_at), contract).combine_chunks(), asked
 
 
 def _distinct(events: pa.Table, contract: Contract) -> pa.Table:

@@ -80,7 +80,7 @@ class Tables:
             if given and all(_is_in(table, pair) for pair in given):
                 return None
             try:
-                write_deltalake(table, rows, mode="append", commit_properties=commit)
+                self._write(table, rows, commit)
             except CommitFailedError:
                 # Another writer committed one of these transactions, or wrote faster: look again.
                 if attempt == COMMIT_ATTEMPTS - 1:
@@ -106,7 +106,10 @@ class Tables:
             return wanted.empty_table()
         expression = pq.filters_to_expression(filters) if isinstance(filters, list) else filters
         dataset = table.to_pyarrow_dataset()
-        return _cast(dataset.to_table(columns=wanted.names, filter=expression), wanted)
+        # A table may be older than a window, and then has no column for it yet.
+        present = [name for name in wanted.names if name in dataset.schema.names]
+        rows = dataset.to_table(columns=present, filter=expression)
+        return _cast(self._with_derived(rows, wanted), wanted)
 
     def read_since(self, name: TableName, after: int) -> tuple[pa.Table, int]:
         """Return the rows appended after a version, in commit order, and the version reached.
@@ -116,7 +119,7 @@ class Tables:
         schema = self.schema(name)
         reached = self.version(name)
         parts = [
-            _cast(pq.ParquetFile(path).read(), schema)
+            _cast(self._with_derived(pq.ParquetFile(path).read(), schema), schema)
             for version in range(after + 1, reached + 1)
             for path in self._added_files(name, version)
         ]
@@ -151,7 +154,7 @@ class Tables:
             lead = pa.scalar(self.contract.lead, pa.duration("us"))
             times = pc.subtract(rows[self.contract.event_time], lead)
             rows = rows.append_column("prediction_time", times)
-        return _cast(rows.select(schema.names), schema)
+        return _cast(self._with_derived(rows, schema), schema)
 
     def _path(self, name: TableName) -> Path:
         return self.root / name
@@ -181,6 +184,25 @@ class Tables:
                 raise
             return table
 
+    def _write(self, table: DeltaTable, rows: pa.Table, commit: CommitProperties) -> None:
+        """Append; a table older than a window gets its column, one of a former window keeps it."""
+        held, given = {field.name for field in table.schema().fields}, set(rows.column_names)
+        derived = {column.name for column in self.contract.derived}
+        is_wider = held != given and given - held <= derived
+        mode: Literal["merge"] | None = "merge" if is_wider else None
+        write_deltalake(table, rows, mode="append", commit_properties=commit, schema_mode=mode)
+
+    def _with_derived(self, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+        """Bring rows to the columns of a schema, whatever windows were declared once."""
+        return self._with_nulls(rows, schema).select(schema.names)
+
+    def _with_nulls(self, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+        """Give rows without a value for a window nulls."""
+        for column in self.contract.derived:
+            if column.name in schema.names and column.name not in rows.column_names:
+                rows = rows.append_column(column.name, pa.nulls(rows.num_rows, pa.float64()))
+        return rows
+
     def _added_files(self, name: TableName, version: int) -> list[Path]:
         log = self._path(name) / "_delta_log" / f"{version:020d}.json"
         actions = [json.loads(line) for line in log.read_text().splitlines() if line]
@@ -195,6 +217,7 @@ class Tables:
 
     def _fit(self, name: TableName, rows: pa.Table) -> pa.Table:
         schema = self.schema(name)
+        rows = self._with_nulls(rows, schema)
         if set(rows.column_names) != set(schema.names):
             difference = sorted(set(rows.column_names) ^ set(schema.names))
             raise ValueError(
@@ -212,7 +235,9 @@ def _schemas(contract: Contract) -> dict[str, pa.Schema]:
     text, real, moment = pa.string(), pa.float64(), TIMESTAMP
     arrival = fields(("source", text), ("ingested_at", moment))
     return {
-        "events": pa.schema([*contract.schema, *fields(("prediction_time", moment)), *arrival]),
+        "events": pa.schema(
+            [*contract.complete_schema, *fields(("prediction_time", moment)), *arrival]
+        ),
         "quarantine": pa.schema(
             [
                 *fields(("row", text), ("reasons", pa.list_(text)), ("position", pa.int64())),

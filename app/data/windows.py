@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from app.contracts.rows import Contract
 from app.contracts.windows import Window
-from app.data.exact import ratio, split
+from app.data.exact import quotient, ratio, split
 from app.data.facts import REVISIONS, codes_of, distinct_events, places_in
 from app.data.sweeps import latest, merge_spans, tally
 
@@ -52,19 +52,30 @@ def longest(windows: Sequence[Window]) -> int:
 
 
 def window_values(
-    contract: Contract, facts: pa.Table, revisions: pa.Table, rows: pa.Table, as_of: Ints
+    contract: Contract,
+    facts: pa.Table,
+    revisions: pa.Table,
+    rows: pa.Table,
+    as_of: Ints,
+    windows: Sequence[Window] | None = None,
 ) -> pa.Table:
-    """Compute every declared window for each row as of its own moment: nullable float64 columns.
+    """Compute windows for each row as of its own moment: nullable float64 columns.
 
-    `facts` and `revisions` are all that may count, in any order and with repeats; `rows` has the
-    entity columns.
+    Args:
+        contract: declares the windows and when a fact is known.
+        facts: all events that may count, in any order and with repeats; see facts.fact_schema.
+        revisions: all outcomes that may count, likewise.
+        rows: has the entity columns.
+        as_of: microseconds since 1970, one a row.
+        windows: those of the contract that are wanted; absent: all.
     """
     facts = distinct_events(facts)
-    if not any(window.of_label for window in contract.windows):
+    windows = contract.windows if windows is None else windows
+    if not any(window.of_label for window in windows):
         revisions = REVISIONS.empty_table()
     steps = outcome_steps(facts, revisions, longest(contract.windows))
     columns = {}
-    for window in contract.windows:
+    for window in windows:
         names = pc.unique(facts[window.key].combine_chunks()).drop_null()
         groups, asked = (places_in(table[window.key], names) for table in (facts, rows))
         items = items_of(window, facts, steps)
@@ -134,6 +145,15 @@ def finished(
     if window.aggregate == "sum":
         return ratio(parts, np.ones_like(counts)), np.ones(len(counts), bool)
     return ratio(parts, np.maximum(counts, 1)), counts > 0
+
+
+def value_of(window: Window, count: int, parts: Sequence[int]) -> float | None:
+    """Make one value of a count and an exact sum, where there is one: `finished`, for one row."""
+    if window.aggregate in ("count", "distinct"):
+        return float(count)
+    if window.aggregate == "sum":
+        return quotient(parts, 1)
+    return quotient(parts, count) if count else None
 
 
 def hours_since(

@@ -12,7 +12,9 @@ import ray.data
 import torch
 
 from app.config import Config
+from app.contracts.windows import refuse_other_windows
 from app.data.files import Piece
+from app.data.tables import Tables
 from app.ledger.database import open_ledger
 from app.model.bundle import ModelBundle
 from app.registry.artifacts import Artifacts
@@ -48,7 +50,9 @@ class Scorer:
             ModelBundle.load(folder, version),
             Pseudonymiser(pseudonym_key(config)),
             version,
+            Tables(config.tables_path, config.contract),
         )
+        refuse_other_windows(self._scoring.bundle.contract, config.contract)
         self._into = into
         self._pieces = pieces
 

@@ -15,54 +15,19 @@ from app.contracts.rows import Contract
 from app.contracts.windows import LIVE_SOURCE
 from app.data.facts import event_facts, label_facts
 from app.data.online import OnlineStore
-from tests.windows_world import HOUR, make_contract, make_events, make_labels, offline
+from tests.windows_world import (
+    DAY,
+    HOUR,
+    T0,
+    bits,
+    make_contract,
+    make_events,
+    make_labels,
+    make_stream,
+    offline,
+)
 
-DAY = 24 * HOUR
-T0 = 400 * DAY
 REACH = DAY
-
-
-def make_stream(seed: int, size: int = 220) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Make events and outcomes of forty days: late, out of order, twice, contradicting, void."""
-    chance = random.Random(seed)
-    events, labels = [], []
-    for number in range(size):
-        time = T0 + chance.randrange(40 * DAY // HOUR) * HOUR + chance.choice([0, 0, 1])
-        delay = chance.choice([0, 0, HOUR, 30 * HOUR, 4 * DAY, -2 * HOUR])
-        event = {
-            "id": f"t{number}",
-            "time": time,
-            "arrival": time + delay,
-            "source": chance.choice([LIVE_SOURCE, LIVE_SOURCE, "ingest:x"]),
-            "rider": chance.choice(["a", "b", "c", None]),
-            "depot": chance.choice(["north", "south", None]),
-            "place": chance.choice(["p", "q", "r", None]),
-            "price": chance.choice([None, 0.1, 0.2, 1e15, -1e15, chance.gauss(0, 100)]),
-        }
-        events.append(event)
-        if chance.random() < 0.15:
-            events.append({**event, "price": 7.7, "arrival": event["arrival"] - 3 * HOUR})
-        if chance.random() < 0.1:
-            events.append({**event, "place": "q", "rider": "b"})
-        for _ in range(chance.choice([0, 1, 1, 2])):
-            known = time + chance.choice([1, 6, 30, 100, 800, -5]) * HOUR
-            labels.append(
-                {
-                    "id": event["id"],
-                    "known_at": known,
-                    "arrival": known + chance.choice([0, 0, 50 * HOUR]),
-                    "source": chance.choice([LIVE_SOURCE, "ingest:x"]),
-                    "label": chance.choice([0, 1, None]),
-                }
-            )
-    return events, labels
-
-
-def bits(table: pa.Table) -> list[list[int | None]]:
-    return [
-        [None if v is None else int(np.float64(v).view(np.int64)) for v in column.to_pylist()]
-        for column in table.columns
-    ]
 
 
 def asked_rows() -> pa.Table:

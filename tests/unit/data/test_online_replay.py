@@ -1,4 +1,4 @@
-"""A year of real flights, replayed: every value served equals what history says, bit for bit."""
+"""Eight months of real flights, replayed: what is served equals history, bit for bit."""
 
 import time
 from collections.abc import Iterator
@@ -7,29 +7,31 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 
 from app.config import Config
 from app.contracts.rows import TIMESTAMP, Contract
 from app.contracts.times import micros_in
-from app.contracts.windows import LIVE_SOURCE, Arrivals, Window
+from app.contracts.windows import LIVE_SOURCE
 from app.data.facts import Ints, asked_at, event_facts, label_facts
-from app.data.flights import read_flights
+from app.data.flights import Flights, read_flights
 from app.data.online import OnlineStore
 from app.data.windows import window_values
 from app.security.privacy import Pseudonymiser
 from app.security.secrets import pseudonym_key
 
 HOUR = 3_600_000_000
-WINDOWS = (
-    Window(name="tail_flights_7d", entity="tail", aggregate="count", window_days=7),
-    Window(name="tail_late_share_28d", aggregate="share", of="label", window_days=28),
-    Window(name="origin_late_share_28d", entity="origin", aggregate="share", of="label", window_days=28),
-    Window(name="destination_late_3d", entity="destination", aggregate="sum", of="label", window_days=3),
-    Window(name="carrier_mean_distance_1d", entity="carrier", aggregate="mean", of="distance", hours=24),
-    Window(name="carrier_padding_14d", entity="carrier", aggregate="sum", of="padding_minutes", window_days=14),
-    Window(name="since_last", entity="tail", aggregate="time_since_last"),
-    Window(name="distinct_destinations_30d", aggregate="distinct", of="destination", window_days=30),
-)  # fmt: skip
+NUM_FLIGHTS = 220_000
+WINDOWS = """
+- {name: tail_flights_7d, entity: tail, aggregate: count, window_days: 7}
+- {name: tail_late_share_28d, aggregate: share, of: label, window_days: 28}
+- {name: origin_late_share_28d, entity: origin, aggregate: share, of: label, window_days: 28}
+- {name: destination_late_3d, entity: destination, aggregate: sum, of: label, window_days: 3}
+- {name: carrier_mean_distance_1d, entity: carrier, aggregate: mean, of: distance, hours: 24}
+- {name: carrier_padding_14d, entity: carrier, aggregate: sum, of: padding_minutes, window_days: 14}
+- {name: since_last, entity: tail, aggregate: time_since_last}
+- {name: distinct_destinations_30d, aggregate: distinct, of: destination, window_days: 30}
+"""
 
 
 def made_live(rows: pa.Table, own: str, arrival_name: str, seed: int) -> pa.Table:
@@ -43,8 +45,9 @@ def made_live(rows: pa.Table, own: str, arrival_name: str, seed: int) -> pa.Tabl
 
 
 def flights_as_they_come(config: Config, contract: Contract) -> tuple[pa.Table, pa.Table]:
-    """Read the year; one row in a hundred comes twice, one outcome in fifty is revised."""
+    """Read 220,000 flights; one row in a hundred comes twice, one outcome in fifty is revised."""
     flights = read_flights(config.source, Pseudonymiser(pseudonym_key(config)))
+    flights = Flights(flights.events.slice(0, NUM_FLIGHTS), flights.labels.slice(0, NUM_FLIGHTS))
     asked = micros_in(flights.events["scheduled_departure"]).to_numpy() - 60 * 60_000_000
     events = flights.events.append_column("prediction_time", pa.array(asked).cast(TIMESTAMP))
     chance = np.random.default_rng(5)
@@ -74,15 +77,18 @@ def ticks(arrival: Ints, edges: Ints) -> Iterator[pa.Array]:
 
 
 @pytest.mark.slow
-def test_a_year_of_flights_gives_online_what_history_gives(flights: Config, tmp_path: Path) -> None:
-    document = flights.contract.model_dump() | {"windows": WINDOWS, "arrivals": Arrivals()}
+@pytest.mark.timeout(7200)
+def test_replayed_flights_give_online_what_history_gives(flights: Config, tmp_path: Path) -> None:
+    document = flights.contract.model_dump() | {"windows": yaml.safe_load(WINDOWS)}
     contract = Contract.model_validate(document)
     events, labels = flights_as_they_come(flights, contract)
     as_of = asked_at(events)
-    began = time.perf_counter()
+    began = time.process_time()
     facts, revisions = event_facts(events, contract), label_facts(labels, contract.arrivals)
     history = window_values(contract, facts, revisions, events, as_of)
-    print(f"\nhistory: {events.num_rows:,} rows in {time.perf_counter() - began:.1f} s")
+    print(
+        f"\nhistory: {events.num_rows:,} rows in {time.process_time() - began:.1f} s of processor"
+    )
     store = OnlineStore(tmp_path / "online", contract, 24 * HOUR)
     edges = np.arange(as_of.min(), facts["_arrival"].to_numpy().max() + 6 * HOUR, 6 * HOUR)
     seconds, num_compared, num_different, num_filled = [0.0, 0.0], 0, 0, 0
@@ -93,11 +99,11 @@ def test_a_year_of_flights_gives_online_what_history_gives(flights: Config, tmp_
         ticks(as_of, edges),
         strict=True,
     ):
-        began = time.perf_counter()
+        began = time.process_time()
         store.update(facts.take(new), revisions.take(told), edge)
-        middle = time.perf_counter()
+        middle = time.process_time()
         online = store.values(events.take(asked), as_of[asked.to_numpy()])
-        seconds = [seconds[0] + middle - began, seconds[1] + time.perf_counter() - middle]
+        seconds = [seconds[0] + middle - began, seconds[1] + time.process_time() - middle]
         for name in online.column_names:
             mine, theirs = online[name], history[name].take(asked)
             there = mine.is_valid().to_numpy()
@@ -109,7 +115,8 @@ def test_a_year_of_flights_gives_online_what_history_gives(flights: Config, tmp_
     size = sum(path.stat().st_size for path in (tmp_path / "online").iterdir())
     store.close()
     print(
-        f"{num_compared:,} values compared, {num_filled:,} of them not null, {num_different} differ; "
+        f"{num_compared:,} values compared, {num_filled:,} of them not null, "
+        f"{num_different} differ; processor: "
         f"{1e6 * seconds[0] / events.num_rows:.0f} µs an event to update, "
         f"{1e6 * seconds[1] / events.num_rows:.0f} µs a row to look up, {size / 2**20:.0f} MiB"
     )
