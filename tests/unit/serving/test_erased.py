@@ -11,6 +11,7 @@ from app.config import Config
 from app.contracts.rows import Contract
 from app.data.arrivals import captured_arriving
 from app.data.forgetting import ERASED
+from app.data.inputs import find_pieces
 from app.data.tables import NAMES, Tables
 from app.governance.eraser import Eraser
 from app.governance.workplace import Workplace
@@ -21,7 +22,7 @@ from app.security.secrets import pseudonym_key
 from app.security.tombstones import Tombstones
 from app.serving.capture import Spool
 from app.serving.erased import TombstoneWatch
-from app.serving.scoring import Scoring, find_pieces, score_piece
+from app.serving.scoring import Scoring, score_piece
 from app.serving.shipping import adopt_spools, ship_folder
 from tests.serving_world import make_bundle, make_rows, make_table
 from tests.unit.serving.conftest import World, wait_until
@@ -147,7 +148,10 @@ def test_batch_scoring_gives_an_erased_subject_no_probability(
     pq.write_table(rows, tmp_path / "rows.parquet")
     secret = Pseudonymiser(pseudonym_key(flights))
     erased = entomb(flights, "N22222")
-    scoring = Scoring(contract, make_bundle(contract, seed=1), secret, "v" * 64, erased)
+    tables = Tables(flights.tables_path, contract)
+    scoring = Scoring(
+        contract, make_bundle(contract, seed=1), secret, "v" * 64, tables, erased=erased
+    )
     (piece,) = find_pieces(str(tmp_path / "rows.parquet"), contract)
     scores = score_piece(piece, scoring)
     assert scores["reasons"].to_pylist() == [[], [ERASED], []]
