@@ -73,11 +73,7 @@ def ingest(
     source = open_source(config, at)
     pseudonymiser = Pseudonymiser(pseudonym_key(config))
     rows = Window(mark_of(until), _left_off(tables, "events", source.deliveries))
-    # An outcome known at `until` is known by then.
-    known = Window(
-        mark_of(until + timedelta(microseconds=1) if until else None),
-        _left_off(tables, "labels", source.label_deliveries),
-    )
+    known = Window(_known_by(until), _left_off(tables, "labels", source.label_deliveries))
     judged = _judge(source, _pending(source.deliveries, rows), config.contract, rows, pseudonymiser)
     with arriving(config) as erased:
         judged = refuse_erased(judged, config.contract, erased)
@@ -120,6 +116,11 @@ class _Judged:
     deliveries: tuple[str, ...]
     window: Window
     settled: Settled
+
+
+def _known_by(until: datetime | None) -> int:
+    """Give the mark that ends a window of outcomes: one known at `until` is known by then."""
+    return mark_of(until + timedelta(microseconds=1) if until else None)
 
 
 def _application(delivery: str) -> str:
