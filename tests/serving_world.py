@@ -92,8 +92,13 @@ def put_version(config: Config, ledger: Ledger, seed: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         make_bundle(config.contract, seed).save(Path(folder) / "bundle")
         digest = Artifacts(config.artifacts_path).put(Path(folder) / "bundle")
-    register_version(ledger, _version(config.name, digest, f"run-{seed}"))
+    register(config, ledger, digest, f"run-{seed}")
     return digest
+
+
+def register(config: Config, ledger: Ledger, digest: str, run: str) -> None:
+    """Register a bundle that is stored."""
+    register_version(ledger, _version(config.name, digest, run))
 
 
 def give_roles(ledger: Ledger, model: str, champion: str, previous: str | None = None) -> Roles:

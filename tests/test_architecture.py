@@ -49,6 +49,7 @@ RAY_FILES = frozenset(
         "app/data/sources.py",
         "app/data/encoding.py",
         "app/data/preprocess.py",
+        "app/data/history.py",
         "app/training/loop.py",
         "app/training/train.py",
         "app/serving/application.py",

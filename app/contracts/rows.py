@@ -9,10 +9,11 @@ from functools import cached_property
 from typing import Literal, Self
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from app.contracts.expressions import Expression, ExpressionError, Type
 from app.contracts.syntax import MAX_CHARACTERS, parse
+from app.contracts.windows import Arrivals, Window, check_windows, completed
 
 Kind = Literal["number", "category", "time", "identifier"]
 # A public value may be shown; a quasi one may help to find a person; of a personal one only a
@@ -119,6 +120,17 @@ class Contract(Frozen):
     )
     forbidden: tuple[Column, ...] = Field((), description="Columns that must never come in.")
     rules: tuple[Rule, ...] = ()
+    # Absent from the JSON when empty: a model without windows is the same bytes as ever.
+    windows: tuple[Window, ...] = Field(
+        (),
+        exclude_if=lambda windows: not windows,
+        description="Features that are looked up, not sent: aggregates over past events.",
+    )
+    arrivals: Arrivals = Field(
+        Arrivals(),
+        exclude_if=lambda arrivals: arrivals == Arrivals(),
+        description="When a past event or outcome counts as known.",
+    )
 
     @model_validator(mode="after")
     def _set_forbidden_apart(self) -> Self:
@@ -134,6 +146,13 @@ class Contract(Frozen):
         object.__setattr__(self, "columns", kept)
         object.__setattr__(self, "forbidden", (*self.forbidden, *apart))
         return self
+
+    @field_validator("windows")
+    @classmethod
+    def _windows_are_complete(
+        cls, windows: tuple[Window, ...], info: ValidationInfo
+    ) -> tuple[Window, ...]:
+        return completed(windows, info.data.get("entity"), info.data.get("label"))
 
     @model_validator(mode="after")
     def _roles_name_columns(self) -> Self:
@@ -160,6 +179,8 @@ class Contract(Frozen):
                     f"contract.columns.{name}: only the id and the event time can be generated, "
                     "and neither is then a feature; set feature: false"
                 )
+        kinds = {column.name: column.kind for column in self.columns}
+        check_windows(self.windows, kinds, self.label, self.forbidden_names)
         return self
 
     @model_validator(mode="after")
@@ -211,12 +232,42 @@ class Contract(Frozen):
 
     @property
     def features(self) -> tuple[Column, ...]:
-        """Columns that the encoder sees; a personal one never is: no model forgets a vocabulary."""
-        return tuple(
+        """Columns that the encoder sees: those of a row, then those that are derived.
+
+        A personal one never is: no model forgets a vocabulary.
+        """
+        own = (
             c
             for c in self.columns
             if c.feature and c.privacy != "personal" and c.kind in ("number", "category", "time")
         )
+        return (*own, *self.derived)
+
+    @cached_property
+    def derived(self) -> tuple[Column, ...]:
+        """A nullable number for every window: computed, never part of a request or a delivery."""
+        return tuple(
+            Column(
+                name=window.name,
+                kind="number",
+                nullable=True,
+                unit=window.unit,
+                description=window.description,
+                privacy="quasi" if self._is_quoting(window) else "public",
+            )
+            for window in self.windows
+        )
+
+    def _is_quoting(self, window: Window) -> bool:
+        """Tell whether a window of one event may give away a value that is not public."""
+        quoted = self.event_time if window.aggregate == "time_since_last" else window.of
+        return quoted in self.by_name and self.by_name[quoted].privacy != "public"
+
+    @property
+    def complete_schema(self) -> pa.Schema:
+        """The Arrow schema of accepted rows with their derived columns."""
+        derived = [pa.field(c.name, c.arrow_type) for c in self.derived]
+        return pa.schema([*self.schema, *derived])
 
     @property
     def personal(self) -> tuple[str, ...]:

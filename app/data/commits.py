@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
@@ -58,6 +58,24 @@ def open_or_create(folder: Path, schema: pa.Schema, arrival: str) -> DeltaTable:
         if table is None:
             raise
         return table
+
+
+def add_columns(table: DeltaTable, schema: pa.Schema, names: Sequence[str]) -> bool:
+    """Add those of some columns that a table lacks, in a commit without rows, for rows to come.
+
+    Its older files have nulls there; a column that nobody names any more stays. Returns False when
+    somebody committed since: open the table again and decide anew.
+    """
+    held = {field.name for field in table.schema().fields}
+    lacking = [schema.field(name) for name in names if name not in held]
+    if not lacking:
+        return True
+    fields = list(Schema.from_arrow(pa.schema(lacking)).fields)
+    try:
+        table.alter.add_columns(fields, commit_properties=CommitProperties(max_commit_retries=0))
+    except CommitFailedError:
+        return False
+    return True
 
 
 def commit(

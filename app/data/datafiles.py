@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from app.contracts.rows import Frozen
-from app.data.schemas import cast_rows
+from app.data.schemas import cast_rows, with_nulls
 from app.data.sealing import Sealing, explained, key_of
 from app.security.secrets import SecretError
 
@@ -47,12 +47,17 @@ class DataFiles:
         arrival: str,
         private: Sequence[str],
         sealing: Sealing,
+        later: Sequence[str] = (),
     ) -> None:
-        """Name the table's folder, and the column of which the log gets statistics."""
+        """Name the table's folder, and the column of which the log gets statistics.
+
+        `later` are the columns that older files lack: such files are read with nulls there.
+        """
         self.folder = folder
         self.schema = schema
         self.sealing = sealing
         self._arrival = arrival
+        self._later = tuple(later)
         self._private = tuple(private)
         public = [field for field in schema if field.name not in private]
         # Public columns come first in a file: Arrow (up to 25) looks at as many columns from the
@@ -111,23 +116,27 @@ class DataFiles:
         ):
             for number in range(opened.num_row_groups):
                 rows = opened.read_row_group(number, columns=None if columns is None else names)
-                yield cast_rows(rows.select(names), schema)
+                yield self._shaped(rows, schema)
 
     def scan(self, table: DeltaTable, columns: Sequence[str], expression: Any) -> pa.Table:
         """Read columns of the rows of a version that an Arrow expression (or None) takes.
 
-        Keys are needed only where a sealed column is read. Raises as `read` does.
+        The expression names no column that the version may lack. Keys are needed only where a
+        sealed column is read. Raises as `read` does.
         """
+        wanted = pa.schema([self.schema.field(name) for name in columns])
 
         def scanned(sealing: Sealing) -> pa.Table:
             # A dataset of its own each time: it keeps footers as it could first read them.
             dataset = table.to_pyarrow_dataset()
             with explained(str(self.folder), self._private):
-                return dataset.to_table(
-                    columns=list(columns),
+                held = set(dataset.schema.names)
+                rows = dataset.to_table(
+                    columns=[name for name in columns if name in held or name not in self._later],
                     filter=expression,
                     fragment_scan_options=sealing.to_scan(),
                 )
+                return self._shaped(rows, wanted)
 
         asked = {*columns, *(name for name in self._private if name in str(expression))}
         if asked & set(self._private):
@@ -136,6 +145,10 @@ class DataFiles:
             return scanned(Sealing())
         except SecretError:  # Sealed when the contract still called one of them private.
             return scanned(self.sealing)
+
+    def _shaped(self, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+        rows = with_nulls(rows, schema, self._later)
+        return cast_rows(rows.select(schema.names), schema)
 
     def _writer(self, output: Any, key_id: str | None) -> pq.ParquetWriter:
         seal = self.sealing.to_write(key_id, self.schema, self._private) if key_id else None

@@ -122,8 +122,7 @@ def propose(survey: Survey, label: str, name: str, positive: Collection[str] = (
     }
     counted = columns | {source: Column(name=names[source], kind="category", nullable=True)}
     tallies = tally(survey.blocks(), counted, inline)
-    outcome = read_outcome(source, tallies.pop(source), positive)
-    outcome = replace(outcome, name=names[source])
+    outcome = replace(read_outcome(source, tallies.pop(source), positive), name=names[source])
     guesses = _judge(survey, names, spellings, tallies, inline)
     roles = assign(guesses, tallies, survey.num_rows)
     guesses = roles.applied(guesses)

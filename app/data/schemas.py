@@ -3,6 +3,7 @@
 Knows the contract and Arrow types; knows nothing of Delta, files or where rows come from.
 """
 
+from collections.abc import Iterable
 from typing import Literal
 
 import pyarrow as pa
@@ -28,7 +29,9 @@ def table_schemas(contract: Contract) -> dict[TableName, pa.Schema]:
     text, real, moment = pa.string(), pa.float64(), TIMESTAMP
     arrival = fields(("source", text), ("ingested_at", moment))
     return {
-        "events": pa.schema([*contract.schema, *fields(("prediction_time", moment)), *arrival]),
+        "events": pa.schema(
+            [*contract.complete_schema, *fields(("prediction_time", moment)), *arrival]
+        ),
         "quarantine": pa.schema(
             [
                 *fields(("row", text), ("reasons", pa.list_(text)), ("position", pa.int64())),
@@ -55,20 +58,27 @@ def table_schemas(contract: Contract) -> dict[TableName, pa.Schema]:
     }
 
 
+def window_columns(contract: Contract) -> dict[TableName, tuple[str, ...]]:
+    """Name, by table, the columns that older files and tables lack: a window is declared later."""
+    names: dict[TableName, tuple[str, ...]] = dict.fromkeys(NAMES, ())
+    return names | {"events": tuple(column.name for column in contract.derived)}
+
+
 def private_columns(contract: Contract) -> dict[TableName, tuple[str, ...]]:
     """Name, by table, the columns that hold or quote personal and quasi values.
 
-    Those of the contract by their class; what stands for the row's id, entity or time elsewhere;
-    and always the refused rows and the reasons, which quote values of any column.
+    Those of the contract by their class, windows too; what stands for the row's id, entity or time
+    elsewhere; and always the refused rows and the reasons, which quote values of any column.
     """
-    private = {c.name for c in contract.columns if c.privacy != "public"}
+    columns = (*contract.columns, *contract.derived)
+    private = {c.name for c in columns if c.privacy != "public"}
 
     def where(role: str | None, *names: str) -> tuple[str, ...]:
         return names if role in private else ()
 
     times = where(contract.event_time, "prediction_time")
     return {
-        "events": (*(c.name for c in contract.columns if c.name in private), *times),
+        "events": (*(c.name for c in columns if c.name in private), *times),
         "quarantine": ("row", "reasons"),
         "predictions": (
             # A client may take the row's id as the key of its request.
@@ -78,6 +88,15 @@ def private_columns(contract: Contract) -> dict[TableName, tuple[str, ...]]:
         ),
         "labels": where(contract.id, "row_id"),
     }
+
+
+def with_nulls(rows: pa.Table, schema: pa.Schema, names: Iterable[str]) -> pa.Table:
+    """Append the columns of these names that rows lack, without values."""
+    for name in names:
+        if name in schema.names and name not in rows.column_names:
+            field = schema.field(name)
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+    return rows
 
 
 def cast_rows(rows: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -18,9 +18,12 @@ from deltalake.exceptions import DeltaError
 from app.contracts.erasure import Reduction
 from app.contracts.records import DatasetVersion
 from app.contracts.rows import TIMESTAMP, Contract
+from app.data.derived import Compute, with_windows
+from app.data.facts import Ints, asked_at
 from app.data.labels import known_labels
 from app.data.reductions import SnapshotCheck, check_snapshot
 from app.data.tables import TableName, Tables
+from app.data.windows import window_values
 from app.security.secrets import SecretError
 
 DIGEST_KEY = b"mainspring snapshot rows, version 1"
@@ -50,7 +53,7 @@ def take_snapshot(
     versions = tables.version("events"), tables.version("labels")
     if versions[0] < 0:
         raise ValueError(f"{tables.root}: no events yet; run jobs.ingest first")
-    rows = _rows(tables, contract, (start, end), (known_at, received_by), versions)
+    rows, _ = _rows(tables, contract, (start, end), (known_at, received_by), versions)
     earliest = rows["prediction_time"][0].as_py() if rows.num_rows else end
     states = pc.value_counts(rows["state"]).to_pylist()
     counts = {item["values"]: item["counts"] for item in states}
@@ -73,21 +76,27 @@ def load_snapshot(
     contract: Contract,
     dataset: DatasetVersion,
     reductions: Sequence[Reduction] = (),
+    compute: Compute = window_values,
 ) -> pa.Table:
     """Load the rows of a snapshot, sorted by prediction time and id.
 
     Columns: those of the contract, `prediction_time`, `label` (int8; null unless known) and
-    `state`, one of "known", "void", "pending". Raises SnapshotAltered when they are not the rows
-    that were pinned, nor those that the given reductions, made by erasures, left of them.
+    `state`, one of "known", "void", "pending"; then one a window, as of each row's own time,
+    computed by `compute` from what the pinned versions hold now. Raises SnapshotAltered when the
+    rows are not those that were pinned, nor those that the given reductions, made by erasures, left
+    of them.
     """
-    rows, check = open_snapshot(tables, contract, dataset, reductions)
+    rows, asked, check = _opened(tables, contract, dataset, reductions)
     if check.state == "altered":
         raise SnapshotAltered(
             f"{tables.root}: the snapshot of {dataset.num_rows} rows is altered, the tables now "
             f"give {rows.num_rows} rows with digest {check.found}; {check.reason}; "
             "restore them or take a new snapshot"
         )
-    return rows
+    versions = dataset.events_version, dataset.labels_version
+    return with_windows(
+        tables, contract, rows, asked, versions, compute, received_by=dataset.received_by
+    )
 
 
 def open_snapshot(
@@ -96,12 +105,34 @@ def open_snapshot(
     dataset: DatasetVersion,
     reductions: Sequence[Reduction] = (),
 ) -> tuple[pa.Table, SnapshotCheck]:
-    """Load what the tables now give for a snapshot, and say in which state it is.
+    """Load what the tables now give for a snapshot, without windows, and say in which state it is.
 
     Raises SnapshotAltered when its versions cannot be read at all.
     """
+    rows, _, check = _opened(tables, contract, dataset, reductions)
+    return rows, check
+
+
+def snapshot_rows(
+    tables: Tables, contract: Contract, dataset: DatasetVersion, keep: Keep | None = None
+) -> pa.Table:
+    """Load what the tables give for a snapshot, without windows, unchecked.
+
+    `keep` says of a table's rows which ones stay, booleans [rows]: so it can be asked what would be
+    left of the snapshot without some rows.
+    """
+    return _pinned_rows(tables, contract, dataset, keep)[0]
+
+
+def _opened(
+    tables: Tables,
+    contract: Contract,
+    dataset: DatasetVersion,
+    reductions: Sequence[Reduction],
+) -> tuple[pa.Table, Ints, SnapshotCheck]:
+    """Load a snapshot's rows, as of when each was asked, and its state."""
     try:
-        rows = snapshot_rows(tables, contract, dataset)
+        rows, asked = _pinned_rows(tables, contract, dataset)
     except SecretError:  # The rows may well be there: the key is not.
         raise
     except (OSError, ValueError, DeltaError) as error:
@@ -109,17 +140,12 @@ def open_snapshot(
             f"{tables.root}: files of the snapshot are gone or damaged ({error}); "
             "restore them or take a new snapshot"
         ) from error
-    return rows, check_snapshot(dataset.digest, digest_rows(rows), reductions)
+    return rows, asked, check_snapshot(dataset.digest, digest_rows(rows), reductions)
 
 
-def snapshot_rows(
+def _pinned_rows(
     tables: Tables, contract: Contract, dataset: DatasetVersion, keep: Keep | None = None
-) -> pa.Table:
-    """Load what the tables give for a snapshot, unchecked.
-
-    `keep` says of a table's rows which ones stay, booleans [rows]: so it can be asked what would be
-    left of the snapshot without some rows.
-    """
+) -> tuple[pa.Table, Ints]:
     versions = dataset.events_version, dataset.labels_version
     window, cuts = (dataset.start, dataset.end), (dataset.known_at, dataset.received_by)
     return _rows(tables, contract, window, cuts, versions, keep)
@@ -189,7 +215,8 @@ def _rows(
     cuts: tuple[datetime, datetime | None],
     versions: tuple[int, int],
     keep: Keep | None = None,
-) -> pa.Table:
+) -> tuple[pa.Table, Ints]:
+    """Read the rows of a window, and as of when each of them was asked."""
     start, end = window
     time = pc.field("prediction_time")
     inside = time < pa.scalar(end, TIMESTAMP)
@@ -201,6 +228,7 @@ def _rows(
     order = pc.sort_indices(
         events, sort_keys=[("prediction_time", "ascending"), (contract.id, "ascending")]
     )
+    asked = asked_at(events.take(order))
     events = events.drop_columns(["ingested_at", "source"]).take(order)
     labels = (
         tables.read("labels", versions[1])
@@ -208,7 +236,7 @@ def _rows(
         else tables.schema("labels").empty_table()
     )
     labels = _kept("labels", labels, keep)
-    return _join(events, known_labels(labels, *cuts), contract).combine_chunks()
+    return _join(events, known_labels(labels, *cuts), contract).combine_chunks(), asked
 
 
 def _kept(name: TableName, rows: pa.Table, keep: Keep | None) -> pa.Table:

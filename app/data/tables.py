@@ -21,13 +21,20 @@ from deltalake.exceptions import CommitFailedError
 
 from app.config import Config
 from app.contracts.rows import TIMESTAMP, Contract
-from app.data.commits import commit, is_in, live_files, open_or_create, open_table
+from app.data.commits import add_columns, commit, is_in, live_files, open_or_create, open_table
 from app.data.compaction import SMALL_BYTES, compact_files
 from app.data.datafiles import DataFile, DataFiles
 from app.data.delta_log import added, latest_version, path_of, sync
 from app.data.locks import committing, exclusive, shared
 from app.data.replacement import finish_replacement, is_interrupted
-from app.data.schemas import ARRIVAL, cast_rows, private_columns, table_schemas
+from app.data.schemas import (
+    ARRIVAL,
+    cast_rows,
+    private_columns,
+    table_schemas,
+    window_columns,
+    with_nulls,
+)
 from app.data.schemas import NAMES as NAMES
 from app.data.schemas import TableName as TableName
 from app.data.sealing import Sealing, open_sealing
@@ -51,6 +58,7 @@ class Tables:
         self.contract = contract
         self._schemas = table_schemas(contract)
         self._private = private_columns(contract)
+        self._later = window_columns(contract)
         self.sealing = sealing or Sealing()
 
     def schema(self, name: TableName) -> pa.Schema:
@@ -69,6 +77,7 @@ class Tables:
             ARRIVAL[name],
             self._private[name],
             self.sealing,
+            self._later[name],
         )
 
     def version(self, name: TableName) -> int:
@@ -127,13 +136,12 @@ class Tables:
             if table is None:
                 return wanted.empty_table()
             try:
-                rows = self.files(name).scan(table, wanted.names, expression)
+                return self.files(name).scan(table, wanted.names, expression)
             except FileNotFoundError as error:
                 raise VersionGone(
                     f"table {name}: files of version {table.version()} are gone; retention keeps "
                     "those of recent versions and of snapshots of live models"
                 ) from error
-            return cast_rows(rows, wanted)
 
     def scan(self, name: TableName, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Read some columns of a table's latest version in parts, holding one at a time."""
@@ -198,6 +206,7 @@ class Tables:
             lead = pa.scalar(self.contract.lead, pa.duration("us"))
             times = pc.subtract(rows[self.contract.event_time], lead)
             rows = rows.append_column("prediction_time", times)
+        rows = with_nulls(rows, schema, self._later[name])
         return cast_rows(rows.select(schema.names), schema)
 
     @contextlib.contextmanager
@@ -235,6 +244,8 @@ class Tables:
                 if given and all(is_in(table, transaction) for transaction in given):
                     files.discard(written)
                     return None
+                if not add_columns(table, files.schema, self._later[name]):
+                    continue
                 version = commit(table, written, [*given, *marks])
                 if version is not None:
                     return version
@@ -263,6 +274,7 @@ class Tables:
 
     def _fit(self, name: TableName, rows: pa.Table) -> pa.Table:
         schema = self.schema(name)
+        rows = with_nulls(rows, schema, self._later[name])
         if set(rows.column_names) != set(schema.names):
             difference = sorted(set(rows.column_names) ^ set(schema.names))
             raise ValueError(

@@ -18,6 +18,7 @@ from app.data.arrivals import await_arrivals, captured_arriving
 from app.data.forgetting import Mask, about_erased, ids_of_others
 from app.data.snapshots import SnapshotAltered, digest_rows, open_snapshot, snapshot_rows
 from app.data.staging import clear_leftovers
+from app.data.storefile import StoreBusy
 from app.data.tables import TableName
 from app.governance import erasure
 from app.governance.learned import forget_fits, known_snapshots
@@ -193,7 +194,10 @@ class Work:
         begun = find_erasure(self._place.ledger, self._begun.model, self._begun.receipt)
         if self._is_found(begun.steps):
             store = next(store for store in self._place.all_stores if store.name == name)
-            store.forget(self._erased)
+            try:
+                store.forget(self._erased)
+            except StoreBusy as error:
+                raise ErasureBlocked(f"{error}; then run jobs.erase --resume") from error
         return {}, _nothing
 
     def _is_found(self, steps: Mapping[str, Mapping[str, Any]]) -> bool:

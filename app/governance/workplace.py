@@ -10,6 +10,7 @@ from app.config import Config
 from app.data.tables import NAMES, Tables
 from app.governance.derived import FileStore, MonitorStore, ReportStore
 from app.governance.needles import Needles
+from app.governance.online import WindowStore
 from app.governance.searching import Progress, left_over
 from app.governance.stores import SpoolStore, Store, TableStore
 from app.ledger.database import Ledger
@@ -42,6 +43,7 @@ class Workplace:
         return (
             *(TableStore(self.tables, name) for name in NAMES),
             SpoolStore(config.spool_path, config.contract),
+            WindowStore(config),
             FileStore(config),
             ReportStore(config.reports_path),
             *self.further,

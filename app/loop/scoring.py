@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from app.contracts.records import ModelVersion
 from app.contracts.rows import Contract
 from app.contracts.times import day_numbers, midnight, number_of
+from app.contracts.windows import refuse_other_windows
 from app.data.snapshots import load_snapshot, take_snapshot
 from app.data.tables import Tables
 from app.loop.gate import gate_days
@@ -32,8 +33,10 @@ class Store:
     artifacts: Artifacts
 
     def bundle(self, digest: str) -> ModelBundle:
-        """Load a verified bundle."""
-        return ModelBundle.load(self.artifacts.path(digest), digest)
+        """Load a verified bundle. Raises ValueError when its windows are declared otherwise now."""
+        bundle = ModelBundle.load(self.artifacts.path(digest), digest)
+        refuse_other_windows(bundle.contract, self.contract)
+        return bundle
 
     def outcomes(self, start: datetime, end: datetime, known_at: datetime) -> pa.Table:
         """Load the rows of [start, end) whose outcome was known at a time."""

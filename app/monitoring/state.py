@@ -140,7 +140,7 @@ class FoldState:
 
 def sample_schema(contract: Contract) -> pa.Schema:
     """Give the columns of a kept row: those that a prediction needs, and its time."""
-    fields = [pa.field(c.name, c.arrow_type) for c in contract.columns]
+    fields = [pa.field(c.name, c.arrow_type) for c in (*contract.columns, *contract.derived)]
     return pa.schema([*fields, pa.field("prediction_time", TIMESTAMP)])
 
 

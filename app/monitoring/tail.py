@@ -33,7 +33,7 @@ from app.monitoring.evidence import (
 )
 from app.monitoring.fold import Batch, fold, profiled
 from app.monitoring.performance import skewed_share
-from app.monitoring.state import FoldState, StateUnreadable, pack, unpack
+from app.monitoring.state import FoldState, StateUnreadable, pack, sample_schema, unpack
 from app.monitoring.versions import Resident, Versions
 from app.registry.artifacts import Artifacts
 
@@ -223,7 +223,10 @@ def _resume(ledger: Ledger, config: Config) -> _Standing:
     if found is None:
         return _Standing(FoldState.empty(config.contract), beginning, newest, None)
     try:
-        return _Standing(unpack(found.state), found.offsets, newest, found.watermark)
+        state = unpack(found.state)
+        if state.samples.schema != sample_schema(config.contract):
+            raise StateUnreadable("monitor state: the contract has other columns, or windows, now")
+        return _Standing(state, found.offsets, newest, found.watermark)
     except StateUnreadable:
         logger.exception("folding the logs again from the beginning", extra={"model": config.name})
         return _Standing(FoldState.empty(config.contract), beginning, newest, None)

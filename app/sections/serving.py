@@ -24,6 +24,11 @@ class ServingConfig(Frozen):
     max_body_mb: float = Field(16.0, gt=0)
     max_ongoing_requests: int = Field(16, ge=1)
     roles_poll_seconds: float = Field(0.2, gt=0)
+    window_reach_days: float = Field(
+        7.0,
+        ge=1,
+        description="Rows asked longer ago than this get no window values online: nulls.",
+    )
     ship_seconds: float = Field(
         0.3, gt=0, description="A spool segment is shipped after at most this."
     )

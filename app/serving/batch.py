@@ -13,10 +13,12 @@ import ray.data
 import torch
 
 from app.config import Config
+from app.contracts.windows import refuse_other_windows
 from app.data.arrivals import standing_tombstones
 from app.data.files import Piece
 from app.data.inline import Inline
 from app.data.inputs import find_pieces
+from app.data.tables import open_tables
 from app.ledger.database import open_ledger
 from app.model.bundle import ModelBundle
 from app.registry.artifacts import Artifacts
@@ -53,9 +55,11 @@ class Scorer:
             ModelBundle.load(folder, version),
             Pseudonymiser(pseudonym_key(config)),
             version,
+            open_tables(config),
             inline,
             standing_tombstones(config),
         )
+        refuse_other_windows(self._scoring.bundle.contract, config.contract)
         self._into = into
         self._pieces = pieces
 

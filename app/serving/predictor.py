@@ -5,6 +5,8 @@ several threads. What a client did wrong is raised as Refused, with what to chan
 """
 
 import hashlib
+import logging
+import sqlite3
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +21,10 @@ from pydantic import ValidationError
 
 from app.config import Config
 from app.contracts.rows import TIMESTAMP
+from app.contracts.times import micros_in, micros_of
+from app.contracts.windows import LIVE_SOURCE
 from app.data.forgetting import ERASED, refuse_checked
+from app.data.online import OnlineStore
 from app.data.tables import Tables
 from app.data.validation import validate_rows
 from app.security.privacy import Pseudonymiser
@@ -37,7 +42,8 @@ from app.serving.messages import (
 )
 from app.serving.residents import Bundle, Generation, Residents
 
-SOURCE = "serving"
+logger = logging.getLogger(__name__)
+SOURCE = LIVE_SOURCE
 ARM = "champion"
 
 
@@ -57,6 +63,7 @@ class Predictor:
     pseudonymiser: Pseudonymiser
     clock: Callable[[], datetime]
     erased: Callable[[], Tombstones]
+    online: OnlineStore | None = None
 
     def predict(self, request: PredictRequest) -> dict[str, Any]:
         """Score the rows that are acceptable; the answer is a PredictResponse.
@@ -80,8 +87,10 @@ class Predictor:
             self._keep(kept)
             got = f"none of {len(request.rows)} rows is acceptable"
             raise Refused(422, "rows", got, "mend the rows, see rejected").because(rejected)
-        probabilities = _checked(champion.predict(checked.accepted))
-        events = self.tables.event_rows(checked.accepted, at, SOURCE)
+        # The windows' values are logged with the row: what was used can be used again.
+        rows = self._with_windows(checked.accepted, at)
+        probabilities = _checked(champion.predict(rows))
+        events = self.tables.event_rows(rows, at, SOURCE)
         keys = _keys(request, checked.accepted[contract.id], checked.positions)
         predictions = self._predictions(events, probabilities, keys, generation, at)
         self._keep({"events": events, "predictions": predictions, **kept})
@@ -125,6 +134,8 @@ class Predictor:
     def readiness(self) -> Readiness:
         """Say who answers. Raises Refused with 503 while nobody does."""
         generation, _ = self._champion()
+        if self.online is not None:
+            self._refuse_unfilled(self.online)
         return Readiness(
             model=self.config.name,
             version=str(generation.roles.champion),
@@ -144,6 +155,28 @@ class Predictor:
                 503, "model", got, "train and promote a first version, or try again later"
             )
         return generation, champion
+
+    def _with_windows(self, accepted: pa.Table, at: datetime) -> pa.Table:
+        """Look up the windows as of now, or as of the prediction time where that is past."""
+        if self.online is None:
+            return accepted
+        contract = self.config.contract
+        lead = pa.scalar(contract.lead, pa.duration("us"))
+        time = micros_in(pc.subtract(accepted[contract.event_time], lead)).to_numpy()
+        try:
+            self._refuse_unfilled(self.online)
+            values = self.online.values(accepted, np.minimum(time, micros_of(at)))
+        except sqlite3.Error as error:
+            logger.exception("the online store does not answer")
+            got = "the window features cannot be looked up"
+            raise Refused(503, "windows", got, "try again later") from error
+        for name in values.column_names:
+            accepted = accepted.append_column(name, values[name])
+        return accepted
+
+    def _refuse_unfilled(self, online: OnlineStore) -> None:
+        if not online.filled:
+            raise Refused(503, "windows", "history is being read", "try again in a minute")
 
     def _now(self) -> datetime:
         try:

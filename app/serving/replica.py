@@ -23,6 +23,7 @@ from app.serving.messages import Metadata
 from app.serving.predictor import Predictor
 from app.serving.residents import Residents
 from app.serving.shipping import Shipper
+from app.serving.upkeep import Upkeep, open_online
 
 
 class ReplicaUnwell(RuntimeError):
@@ -58,6 +59,11 @@ class Replica:
         self._following = FollowerThread(
             follower, config.serving.roles_poll_seconds, wall=wall, steady=steady
         )
+        clock = LedgerClock(self._ledger, config, wall)
+        online = open_online(config)
+        self._upkeep = None
+        if online is not None:
+            self._upkeep = Upkeep(online, tables, clock, config.serving.ship_seconds)
         self.predictor = Predictor(
             config=config,
             replica=self._spool.id,
@@ -65,8 +71,9 @@ class Replica:
             spool=self._spool,
             tables=tables,
             pseudonymiser=Pseudonymiser(pseudonym_key(config)),
-            clock=LedgerClock(self._ledger, config, wall),
+            clock=clock,
             erased=erased,
+            online=online,
         )
 
     def now(self) -> datetime:
@@ -77,16 +84,22 @@ class Replica:
         """Follow the roles and ship in the background."""
         self._following.start()
         self._shipper.start()
+        if self._upkeep is not None:
+            self._upkeep.start()
 
     def stop(self) -> None:
         """Leave the list of replicas, ship what is left, close everything."""
         self._following.stop()
         self._shipper.stop()
+        if self._upkeep is not None:
+            self._upkeep.stop()
         self._ledger.close()
 
     def ship(self) -> None:
-        """Ship everything kept so far, now."""
+        """Ship everything kept so far, and bring it into the online store, now."""
         self._shipper.ship()
+        if self._upkeep is not None:
+            self._upkeep.tick()
 
     def check_health(self) -> None:
         """Raise ReplicaUnwell when a background thread has ended."""
@@ -94,6 +107,8 @@ class Replica:
             raise ReplicaUnwell("the thread that follows the roles has ended")
         if not self._shipper.alive:
             raise ReplicaUnwell("the thread that ships the spool has ended")
+        if self._upkeep is not None and not self._upkeep.alive:
+            raise ReplicaUnwell("the thread that keeps up the online store has ended")
 
     def metadata(self) -> Metadata:
         """Say what this replica serves, and with what."""

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from app.contracts.records import Roles
 from app.contracts.rows import Column, Contract
+from app.contracts.windows import refuse_other_windows
 
 logger = logging.getLogger(__name__)
 RETRY_SECONDS = 5.0
@@ -117,14 +118,19 @@ def check_fit(bundle: Bundle, contract: Contract) -> None:
     Raises VersionUnfit when it needs columns that requests do not have, when an answer is no
     probability, or when a row's answer depends on the rows beside it.
     """
+    given = {column.name: column for column in (*contract.columns, *contract.derived)}
     for column in bundle.contract.features:
-        offered = contract.by_name.get(column.name)
+        offered = given.get(column.name)
         if offered is None or offered.kind != column.kind:
             got = "no such column" if offered is None else f"kind {offered.kind}"
             raise VersionUnfit(
                 f"the version needs column {column.name} of kind {column.kind}, requests have "
                 f"{got}; train again on this contract"
             )
+    try:
+        refuse_other_windows(bundle.contract, contract)
+    except ValueError as error:
+        raise VersionUnfit(f"the version's {error}") from error
     rows = golden_rows(contract)
     together = np.asarray(bundle.predict(rows))
     if together.shape != (rows.num_rows,):
@@ -142,9 +148,9 @@ def golden_rows(contract: Contract) -> pa.Table:
     return pa.table(
         {
             column.name: pa.array(_golden_cells(column), column.arrow_type)
-            for column in contract.columns
+            for column in (*contract.columns, *contract.derived)
         },
-        contract.schema,
+        contract.complete_schema,
     )
 
 

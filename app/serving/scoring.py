@@ -12,13 +12,17 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
 from app.contracts.rows import Contract, Frozen
+from app.contracts.times import micros_in
+from app.data.derived import with_windows
 from app.data.files import Piece, read_piece
 from app.data.forgetting import refuse_checked
 from app.data.inline import Inline
+from app.data.tables import Tables
 from app.data.validation import validate
 from app.security.privacy import Pseudonymiser
 from app.security.tombstones import Tombstones
@@ -56,6 +60,7 @@ class Scoring(NamedTuple):
     bundle: Bundle
     pseudonymiser: Pseudonymiser
     version: str
+    tables: Tables
     inline: Inline | None = None
     erased: Tombstones | None = None
 
@@ -77,7 +82,7 @@ def score_piece(piece: Piece, scoring: Scoring) -> pa.Table:
         {
             "position": rows.positions[checked.positions],
             "row_id": checked.accepted[scoring.contract.id],
-            "probability": scoring.bundle.predict(checked.accepted),
+            "probability": scoring.bundle.predict(_with_windows(checked.accepted, scoring)),
             "reasons": pa.array([[]] * checked.accepted.num_rows, pa.list_(pa.string())),
         }
     )
@@ -99,6 +104,14 @@ def score_piece(piece: Piece, scoring: Scoring) -> pa.Table:
     version = pa.repeat(pa.scalar(scoring.version), table.num_rows)
     table = table.append_column("file", file).append_column("version", version)
     return table.select(SCORES.names).cast(SCORES)
+
+
+def _with_windows(accepted: pa.Table, scoring: Scoring) -> pa.Table:
+    """Add windows as of each row's prediction time, from what the tables hold now."""
+    contract = scoring.contract
+    lead = pa.scalar(contract.lead, pa.duration("us"))
+    asked = micros_in(pc.subtract(accepted[contract.event_time], lead)).to_numpy()
+    return with_windows(scoring.tables, contract, accepted, asked)
 
 
 def write_scores(scores: pa.Table, path: Path) -> None:

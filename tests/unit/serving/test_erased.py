@@ -148,7 +148,10 @@ def test_batch_scoring_gives_an_erased_subject_no_probability(
     pq.write_table(rows, tmp_path / "rows.parquet")
     secret = Pseudonymiser(pseudonym_key(flights))
     erased = entomb(flights, "N22222")
-    scoring = Scoring(contract, make_bundle(contract, seed=1), secret, "v" * 64, erased=erased)
+    tables = Tables(flights.tables_path, contract)
+    scoring = Scoring(
+        contract, make_bundle(contract, seed=1), secret, "v" * 64, tables, erased=erased
+    )
     (piece,) = find_pieces(str(tmp_path / "rows.parquet"), contract)
     scores = score_piece(piece, scoring)
     assert scores["reasons"].to_pylist() == [[], [ERASED], []]

@@ -12,6 +12,7 @@ from pydantic import SecretBytes
 from app.config import Config
 from app.data.files import SourceError
 from app.data.inputs import find_pieces
+from app.data.tables import Tables
 from app.security.privacy import Pseudonymiser
 from app.serving.scoring import (
     Scoring,
@@ -27,7 +28,8 @@ from tests.serving_world import make_bundle, make_table
 def scoring(flights: Config) -> Scoring:
     contract = flights.contract
     key = SecretBytes(b"0123456789abcdef")
-    return Scoring(contract, make_bundle(contract, seed=1), Pseudonymiser(key), "v" * 64)
+    bundle, tables = make_bundle(contract, seed=1), Tables(flights.tables_path, contract)
+    return Scoring(contract, bundle, Pseudonymiser(key), "v" * 64, tables)
 
 
 def test_every_row_group_is_scored_as_the_bundle_scores_the_rows(
