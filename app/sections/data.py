@@ -94,6 +94,10 @@ class SourceConfig(Frozen):
                 "source.url holds a password; put the URL into an environment variable and name "
                 "that in source.url_variable"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _outcomes_have_one_home(self) -> Self:
         if self.labels and self.inline is not None and self.inline.label_column is not None:
             raise ValueError("source.labels and source.inline.label_column: outcomes have one home")
         return self
