@@ -12,6 +12,7 @@ from benchmarks.preprocessing.data import config
 
 
 def main() -> None:
+    """Start a cluster, answer commands, and end it."""
     workspace = Path(tempfile.mkdtemp(prefix="ms-bench-"))
     settings = config(workspace)
 
