@@ -74,7 +74,8 @@ def test_a_contender_that_writes_other_codes_numbers_or_rows_is_found_out(
 def test_the_cpu_of_a_child_that_ended_stays_in_the_count() -> None:
     before = cpu_seconds(os.getpid())
     subprocess.run([sys.executable, "-c", BURN], check=True)
-    assert cpu_seconds(os.getpid()) - before >= 0.5
+    # Linux counts in hundredths of a second.
+    assert cpu_seconds(os.getpid()) - before > 0.45
 
 
 def test_memory_that_was_given_back_is_still_seen_at_its_peak() -> None:

@@ -68,9 +68,9 @@ class Work:
         """Name the file of a piece's refused rows."""
         return self.into / "quarantine" / f"{_name(piece)}-{self.digest}.parquet"
 
-    def encoded_of(self, piece: Piece, encoder: Encoder) -> Path:
-        """Name the file of a piece's encoded rows by all that it depends on."""
-        made_by = _digest(self.digest, encoder.to_json().decode())
+    def encoded_of(self, piece: Piece, encoder: str) -> Path:
+        """Name the file of a piece's encoded rows; `encoder` is the digest of one."""
+        made_by = _digest(self.digest, encoder)
         return self.into / "rows" / f"{_name(piece)}-{made_by}.parquet"
 
     def encoder_of(self, pieces: Sequence[Piece], features: FeaturesConfig) -> Path:
@@ -92,8 +92,9 @@ def encode_pieces(pieces: Iterable[Piece], encoder: Encoder, work: Work) -> None
 
     Pieces that were judged, for an encoder that was fitted on them, are not judged again.
     """
+    digest = encoder.digest
     for piece in pieces:
-        path = work.encoded_of(piece, encoder)
+        path = work.encoded_of(piece, digest)
         if path.exists():
             continue
         rows = read_piece(piece, work.texts)

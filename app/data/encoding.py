@@ -38,7 +38,8 @@ def encode(
     if encoder is None and not path.exists():
         _fit(config, pieces, into, path, num_workers)
     chosen = Encoder.from_json(path.read_bytes())
-    outputs = [work.encoded_of(piece, chosen) for piece in pieces]
+    digest = chosen.digest
+    outputs = [work.encoded_of(piece, digest) for piece in pieces]
     _refuse_others(into, [*outputs, *map(work.refused_of, pieces)])
     pending = [p for p, output in zip(pieces, outputs, strict=True) if not output.exists()]
     for _ in _in_shares(_encode, pending, num_workers, config, into, chosen.to_json()):

@@ -7,6 +7,7 @@ byte for byte under any partitioning and order of the rows, since its statistics
 and columns; knows nothing of labels, networks or where rows come from.
 """
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -222,6 +223,11 @@ class Encoder(Frozen):
             [(c.name, c.code_of) for c in self.categories],
             UNSEEN,
         )
+
+    @property
+    def digest(self) -> str:
+        """Digest of the JSON."""
+        return hashlib.sha256(self.to_json()).hexdigest()
 
     def to_json(self) -> bytes:
         """Write as JSON: equal encoders give equal bytes."""

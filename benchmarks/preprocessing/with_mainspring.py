@@ -12,7 +12,7 @@ from benchmarks.preprocessing.data import config
 
 
 def main() -> None:
-    """Fit and encode the rows of a folder with the product's own job."""
+    """Start a cluster, answer commands, and end it."""
     workspace = Path(tempfile.mkdtemp(prefix="ms-bench-"))
     settings = config(workspace)
 
