@@ -146,7 +146,7 @@ class Contract(Frozen):
         own = (c for c in self.columns if c.feature and c.kind in ("number", "category", "time"))
         return (*own, *self.derived)
 
-    @cached_property
+    @property
     def derived(self) -> tuple[Column, ...]:
         """A nullable number for every window: computed, never part of a request or a delivery."""
         return tuple(
