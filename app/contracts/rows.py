@@ -243,7 +243,7 @@ class Contract(Frozen):
         )
         return (*own, *self.derived)
 
-    @cached_property
+    @property
     def derived(self) -> tuple[Column, ...]:
         """A nullable number for every window: computed, never part of a request or a delivery."""
         return tuple(

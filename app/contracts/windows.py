@@ -5,7 +5,6 @@ Knows names, kinds and spans; knows nothing of rows, tables or stores.
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from functools import cached_property
 from typing import Literal, Protocol, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
@@ -66,7 +65,7 @@ class Window(BaseModel):
             raise ValueError(f"window {self.name}: time_since_last has no of, got {self.of}")
         return self
 
-    @cached_property
+    @property
     def span(self) -> int:
         """How far the window reaches back, in microseconds."""
         if self.hours is not None:

@@ -23,6 +23,8 @@ from app.data.facts import REVISIONS, Ints, distinct_events, fact_schema
 from app.data.windows import window_values
 
 PARTITION_ROWS = 100_000
+# Below, moving rows about costs more than computing.
+MOST_ROWS_HERE = 4_000_000
 DATA_CPUS = 0.5
 # So many reducers; a partition more is a group more in one of them.
 MOST_PARTITIONS = 16
@@ -30,6 +32,15 @@ KIND, PLACE, AS_OF, PARTITION = "_kind", "_place", "_as_of", "_partition"
 EVENT, ROW, REVISION = 0, 1, 2
 # A revision travels under names that no column of a contract can have.
 TOLD = {f"_told_{name}": name for name in REVISIONS.names}
+
+
+def windows_of_any_size(
+    contract: Contract, facts: pa.Table, revisions: pa.Table, rows: pa.Table, as_of: Ints
+) -> pa.Table:
+    """Compute windows here, or on the cluster where that is quicker: the same values."""
+    small = facts.num_rows + rows.num_rows <= MOST_ROWS_HERE
+    compute = window_values if small else windows_on_cluster
+    return compute(contract, facts, revisions, rows, as_of)
 
 
 def windows_on_cluster(
@@ -41,38 +52,35 @@ def windows_on_cluster(
     partition_rows: int = PARTITION_ROWS,
 ) -> pa.Table:
     """Do what windows.window_values does, bit for bit, on the cluster. Needs a Ray session."""
-    keys = slots_of(contract)
-    asked = rows.select(keys).append_column(PLACE, pa.array(np.arange(len(as_of))))
+    if not facts.num_rows or not rows.num_rows:
+        return window_values(contract, facts, revisions, rows, as_of)
+    asked = rows.select(slots_of(contract)).append_column(PLACE, pa.array(np.arange(len(as_of))))
     asked = asked.append_column(AS_OF, pa.array(as_of))
     told = revisions.rename_columns(list(TOLD))
-    events, outcomes, questions = (
-        ray.data.from_arrow(_pieces(_shaped(table, kind, contract), partition_rows))
-        for kind, table in ((EVENT, facts), (REVISION, told), (ROW, asked))
+    known = [_shaped(facts, EVENT, contract), _shaped(told, REVISION, contract)]
+    found = window_dataset(
+        contract,
+        ray.data.from_arrow([piece for part in known for piece in _pieces(part, partition_rows)]),
+        ray.data.from_arrow(_pieces(_shaped(asked, ROW, contract), partition_rows)),
+        -(-(facts.num_rows + rows.num_rows) // partition_rows),
     )
-    number = max(1, -(-(facts.num_rows + rows.num_rows) // partition_rows))
-    found = window_dataset(contract, events, outcomes, questions, number)
     tables = [table for table in ray.get(found.to_arrow_refs()) if table.num_rows]
     names = [window.name for window in contract.windows]
-    if not tables:
-        return _shaped(asked, ROW, contract).select(names)
     return pa.concat_tables(tables).sort_by(PLACE).select(names).combine_chunks()
 
 
 def window_dataset(
-    contract: Contract,
-    events: ray.data.Dataset,
-    revisions: ray.data.Dataset,
-    rows: ray.data.Dataset,
-    num_partitions: int,
+    contract: Contract, known: ray.data.Dataset, rows: ray.data.Dataset, num_partitions: int
 ) -> ray.data.Dataset:
-    """Compute the windows of rows that never are in one place; all three in shared_schema.
+    """Compute the windows of rows that never are in one place; all in shared_schema.
 
-    Returns `_place` and a column a window, in any order.
+    `known` are events and revisions, `rows` what is asked; neither may be empty. Returns `_place`
+    and a column a window, in any order.
     """
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     described = contract.model_dump_json()
-    met = _by(events.union(revisions), None, num_partitions, partial(_meet, contract=described))
+    met = _by(known, None, num_partitions, partial(_meet, contract=described))
     together = met.union(rows)
     for key in slots_of(contract):
         work = partial(_compute, key=key, contract=described)
@@ -99,7 +107,12 @@ def _by(
         partial(_mark, key=key, number=number), batch_format="pyarrow", num_cpus=DATA_CPUS
     )
     grouped = marked.groupby(PARTITION, num_partitions=min(number, MOST_PARTITIONS))
-    return grouped.map_groups(work, batch_format="pyarrow", num_cpus=DATA_CPUS)
+    worked = grouped.map_groups(work, batch_format="pyarrow", num_cpus=DATA_CPUS)
+    # A reducer without a partition leaves a block without columns, on which the next one fails.
+    blocks = worked.to_arrow_refs()
+    count = ray.remote(num_cpus=DATA_CPUS)(len)
+    sizes = ray.get([count.remote(block) for block in blocks])
+    return ray.data.from_arrow_refs([b for b, size in zip(blocks, sizes, strict=True) if size])
 
 
 def _mark(block: pa.Table, key: str | None, number: int) -> pa.Table:
@@ -157,4 +170,4 @@ def _shaped(table: pa.Table, kind: int, contract: Contract) -> pa.Table:
 
 
 def _pieces(table: pa.Table, size: int) -> list[pa.Table]:
-    return [table.slice(first, size) for first in range(0, max(table.num_rows, 1), size)]
+    return [table.slice(first, size) for first in range(0, table.num_rows, size)]

@@ -28,11 +28,14 @@ class StoreBusy(RuntimeError):
 class StoreFile:
     """A database of numbers and texts. Safe to use from several threads and processes."""
 
-    def __init__(self, path: Path, statements: Iterable[str]) -> None:
+    def __init__(
+        self, path: Path, statements: Iterable[str], busy_seconds: float = BUSY_SECONDS
+    ) -> None:
         """Open the file, or create it with some statements, which must bear repetition."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)  # SQLite gives the files beside it the same mode.
         self.path = path
-        self._writer, self._reader = _connect(path), _connect(path)
+        self._writer, self._reader = _connect(path, busy_seconds), _connect(path, busy_seconds)
         self._writing, self._reading = threading.Lock(), threading.Lock()
         with self.transaction() as database:
             database.execute(NUMBERS)
@@ -68,11 +71,15 @@ class StoreFile:
 
     def scrub(self) -> None:
         """Leave no byte of what was deleted in the file or beside it. Raises StoreBusy."""
+        busy = f"{self.path}: others kept it in use; forget again later"
         with self._writing:
-            self._writer.execute("VACUUM")
-            is_busy, *_ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            try:
+                self._writer.execute("VACUUM")
+                is_busy, *_ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except sqlite3.OperationalError as error:
+                raise StoreBusy(f"{busy} ({error})") from error
         if is_busy:
-            raise StoreBusy(f"{self.path}: in use for {BUSY_SECONDS:g} s; forget again later")
+            raise StoreBusy(busy)
 
 
 def read_number(database: sqlite3.Connection, name: str) -> int | None:
@@ -86,9 +93,9 @@ def write_number(database: sqlite3.Connection, name: str, number: int) -> None:
     database.execute("INSERT OR REPLACE INTO numbers VALUES (?, ?)", (name, number))
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
     database = sqlite3.connect(
-        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        path, timeout=busy_seconds, isolation_level=None, check_same_thread=False
     )
     for pragma in PRAGMAS:
         database.execute(f"PRAGMA {pragma}")

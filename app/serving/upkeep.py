@@ -111,7 +111,10 @@ class Upkeep:
             if offsets[name] == after:
                 del offsets[name]
         if offsets:
-            self.num_late += self._bring(rows["events"], rows["labels"], offsets)
+            late = self._bring(rows["events"], rows["labels"], offsets)
+            self.num_late += late
+            if late:
+                logger.warning("%d facts came after they counted: raise settle_seconds", late)
 
     def _fill(self) -> None:
         """Read what any value can still count, in pieces; the offsets come with the last one."""

@@ -34,6 +34,7 @@ from app.config import Config
 from app.contracts.records import DatasetVersion, TrainingResult
 from app.contracts.rows import Contract, Frozen
 from app.data.features import Encoder, Statistics
+from app.data.history import windows_of_any_size
 from app.data.snapshots import load_snapshot
 from app.data.tables import open_tables
 from app.model.manifest import read_folder, write_file
@@ -103,7 +104,9 @@ def train(
     plan = find_plan(config, run) or RunPlan(dataset=dataset, created_at=created_at)
     _refuse_other_rows(plan.dataset, dataset, run)
     write_file(folder / "plan.json", plan.model_dump_json(indent=1).encode())
-    table = load_snapshot(open_tables(config), config.contract, plan.dataset)
+    table = load_snapshot(
+        open_tables(config), config.contract, plan.dataset, compute=windows_of_any_size
+    )
     window = open_window(config, table, plan.dataset.end)
     encoder = _fit_encoder(config, window)
     outcome = _fit_network(config, window, encoder, plan.dataset, run)
