@@ -18,7 +18,9 @@ from app.console.snapshot import render_snapshot
 from app.data.halting import IngestStopped
 from app.data.ingestion import IngestResult, together, total
 from app.data.looks import Looks
+from app.data.pieces import SourceError
 from app.data.preprocess import Watch, ingest, versions_of
+from app.data.staging import Busy
 from app.data.tables import open_tables
 from app.governance.contents import SnapshotContents, describe_snapshot, find_snapshot
 from app.ledger.clock import read_clock
@@ -135,6 +137,9 @@ def stay_at_it(config: Config, every: float, console: Console) -> IngestResult:
                 in_all = together(in_all, result)
             except IngestStopped as stopped:
                 typer.secho(f"stopped: {stopped}", fg=typer.colors.RED, err=True)
+            except (SourceError, Busy) as error:
+                # A store that is away, or another ingest, may be well at the next look.
+                teller.complain(str(error), now)
             if ending.wait(every):
                 return in_all or total([], versions_of(open_tables(config)))
 

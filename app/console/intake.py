@@ -73,6 +73,13 @@ class IngestTeller:
                 self._say(f"{at:%H:%M:%S} refused: {refused.problem}")
         self._told = set(result.refused)
 
+    def complain(self, problem: str, at: datetime) -> None:
+        """Write why a look came to nothing, once for as long as it stays the reason."""
+        refused = RefusedFile(name="", problem=problem)
+        if refused not in self._told:
+            self._say(f"{at:%H:%M:%S} {problem}; looking again")
+        self._told.add(refused)
+
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 

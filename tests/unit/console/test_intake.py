@@ -50,6 +50,16 @@ def test_a_follower_tells_what_came_and_each_refused_file_once() -> None:
     ]
 
 
+def test_a_look_that_comes_to_nothing_is_told_once_until_another_goes_well() -> None:
+    written = io.StringIO()
+    teller = IngestTeller(Console(file=written, width=40))
+    for _ in range(3):
+        teller.complain("the store is away", NOON)
+    teller.tell(total([], VERSIONS), NOON)
+    teller.complain("the store is away", NOON)
+    assert written.getvalue() == "12:00:00 the store is away; looking again\n" * 2
+
+
 def test_a_bar_is_drawn_on_a_terminal_and_nowhere_else() -> None:
     for terminal in (True, False):
         written = io.StringIO()
