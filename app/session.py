@@ -33,6 +33,10 @@ ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_DATA_ENABLE_ARROW_BACKED_PANDAS_CONVERSION": "0",
     "RAY_TQDM": "0",
+    # Half a minute and five seconds are too short on a busy machine: what is late is killed, and
+    # starts anew, later still.
+    "RAY_raylet_start_wait_time_s": "170",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
     # Read by torch when it is imported: spinning threads on a shared core train ten times slower.
     "OMP_WAIT_POLICY": "PASSIVE",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

@@ -110,9 +110,13 @@ def _by(
     worked = grouped.map_groups(work, batch_format="pyarrow", num_cpus=DATA_CPUS)
     # A reducer without a partition leaves a block without columns, on which the next one fails.
     blocks = worked.to_arrow_refs()
-    count = ray.remote(num_cpus=DATA_CPUS)(len)
+    count = ray.remote(num_cpus=DATA_CPUS)(_num_rows)
     sizes = ray.get([count.remote(block) for block in blocks])
     return ray.data.from_arrow_refs([b for b, size in zip(blocks, sizes, strict=True) if size])
+
+
+def _num_rows(block: pa.Table) -> int:
+    return int(block.num_rows)
 
 
 def _mark(block: pa.Table, key: str | None, number: int) -> pa.Table:

@@ -49,8 +49,7 @@ TABLES = {
 
 def environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    # A machine that runs other tests besides may take a while to bring a node up.
-    return {**kept, "PYTHONPATH": str(ROOT), "RAY_raylet_start_wait_time_s": "600"}
+    return {**kept, "PYTHONPATH": str(ROOT)}
 
 
 def job(folder: Path, *words: str) -> dict[str, Any]:

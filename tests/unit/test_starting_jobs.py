@@ -31,7 +31,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def table(tmp_path: Path) -> Path:
     chance = np.random.default_rng(2)
     outcomes = ["bad", "good", "good"]
-    lines = [f"{chance.normal():.3f};{'ab'[i % 2]};{outcomes[i % 3]}" for i in range(300)]
+    lines = [f"{chance.normal():.9f};{'ab'[i % 2]};{outcomes[i % 3]}" for i in range(300)]
     file = tmp_path / "2024 Loans.csv"
     file.write_text("Amount;Kind;Outcome\n" + "\n".join([*lines, *lines[:5]]) + "\n")
     return file

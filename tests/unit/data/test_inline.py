@@ -68,7 +68,7 @@ def test_rows_come_out_in_the_contract_s_columns_and_bad_cells_stay_to_be_refuse
 def test_outcomes_are_those_of_the_same_rows_and_what_is_neither_is_refused() -> None:
     shape = inline()
     outcomes = shape.outcomes(piece(TABLE), "a.csv")
-    judged = validate_labels(outcomes, pa.array(ids(shape, TABLE)))
+    judged = validate_labels(outcomes.table, pa.array(ids(shape, TABLE)))
 
     assert judged.accepted["row_id"].to_pylist() == ids(shape, TABLE)[:2]
     assert judged.accepted["label"].to_pylist() == [1, 0]
@@ -79,7 +79,7 @@ def test_outcomes_are_those_of_the_same_rows_and_what_is_neither_is_refused() ->
 
 def test_a_number_that_is_not_listed_is_no_outcome_even_if_it_is_1() -> None:
     table = TABLE.set_column(2, "Bad?", pa.array(["yes", "no", "1", "0"]))
-    judged = validate_labels(inline().outcomes(piece(table), "a.csv"))
+    judged = validate_labels(inline().outcomes(piece(table), "a.csv").table)
     assert judged.accepted.num_rows == 2
     assert judged.quarantined.num_rows == 2
 
@@ -99,7 +99,7 @@ def test_an_outcome_is_known_so_long_after_its_row_s_event() -> None:
     table = pa.table({"Day": ["01/02/2024"], "bad": ["1"]})
     outcomes = Inline(contract, config, KEY, AT).outcomes(piece(table), "a.csv")
     expected = datetime(2024, 1, 31, 23, tzinfo=UTC) + timedelta(hours=36)
-    assert outcomes["known_at"].to_pylist() == [expected]
+    assert outcomes.table["known_at"].to_pylist() == [expected]
 
 
 cells = st.lists(st.tuples(st.text(max_size=3), st.sampled_from(["a", "b", None])), max_size=12)
