@@ -52,7 +52,7 @@ def find_label(asked: str, names: Sequence[str]) -> str:
     same = [name for name in names if tidy(name) == tidy(asked)]
     if len(same) == 1:
         return same[0]
-    near = difflib.get_close_matches(asked.lower(), [name.lower() for name in names], 3, 0.7)
+    near = difflib.get_close_matches(asked.lower(), [name.lower() for name in names], 3, 0.6)
     meant = sorted((n for n in names if n.lower() in near), key=lambda n: near.index(n.lower()))
     shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
     advice = f"did you mean {' or '.join(meant)}?" if meant else f"there are {shown}"
