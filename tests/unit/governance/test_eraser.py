@@ -284,7 +284,7 @@ def test_an_id_that_another_subject_has_too_keeps_the_others_outcome(world: Worl
     assert order(3, 1) not in left
 
 
-STEPS = steps_of([*NAMES, "spool", "files", "reports", "monitor"])
+STEPS = steps_of([*NAMES, "spool", "files", "reports", "monitor", "online"])
 # Cut off after a step's work and before it is written down, and, at some, just after.
 CUTS = [*((step, False) for step in STEPS), ("trace", True), ("forget labels", True)]
 
