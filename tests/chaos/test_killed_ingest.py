@@ -22,7 +22,7 @@ import pytest
 from app.config import Config, load_config, show_config
 from app.contracts.rows import Column, Contract
 from app.data.storage import digest_file
-from app.data.tables import Tables
+from app.data.tables import open_tables
 from app.sections import SourceConfig
 from app.session import session
 
@@ -89,7 +89,7 @@ def line(file: int, row: int) -> str:
 
 def found(world: World) -> tuple[Counter[tuple[str, int]], Counter[tuple[str, int]]]:
     """Say which rows and outcomes the tables hold, as often as they do."""
-    tables = Tables(world.settings.tables_path, world.settings.contract)
+    tables = open_tables(world.settings)
     rows: Counter[tuple[str, int]] = Counter()
     outcomes: Counter[tuple[str, int]] = Counter()
     digests = {digest for digest, _ in world.rows}
