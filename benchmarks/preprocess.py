@@ -34,6 +34,8 @@ CONTENDERS: dict[str, tuple[str, dict[str, str]]] = {
     "scikit-learn": ("with_sklearn", {}),
 }
 WARMING_ROWS = 20_000
+# So many pieces that every worker has some of them.
+WARMING_GROUP = 1_000
 LARGER = 10
 MILLION = 1_000_000
 
@@ -53,7 +55,7 @@ def main(
     names = [name for name in CONTENDERS if name in only.split(",")]
     say(f"writing {rows:,} rows, unless they are there: {folder}")
     num_bad = write_rows(folder / f"rows-{rows}", rows)
-    write_rows(folder / f"rows-{WARMING_ROWS}", WARMING_ROWS)
+    write_rows(folder / f"rows-{WARMING_ROWS}", WARMING_ROWS, row_group=WARMING_GROUP)
     costs: dict[str, list[Cost]] = {name: [] for name in names}
     for number in range(rounds):
         # Another one begins each round, so that none always follows the same neighbour.

@@ -40,6 +40,8 @@ __all__ = [
     "digest_file",
 ]
 
+# Rows of a block that nobody has.
+WHOLE = 2**62
 PACKED = ("", ".gz", ".bz2", ".zst")
 ENDINGS: dict[FileKind, tuple[str, ...]] = {
     "parquet": (".parquet",),
@@ -165,11 +167,12 @@ def read_rows(piece: Piece, dictionaries: Collection[str] = ()) -> Iterator[Rows
 
 def read_piece(piece: Piece, dictionaries: Collection[str] = ()) -> Rows:
     """Read one piece whole, as read_rows does. Raises SourceError like it."""
-    parts = list(read_rows(piece, dictionaries))
+    whole = piece.limits._replace(max_block_rows=WHOLE)
+    parts = list(read_rows(replace(piece, limits=whole), dictionaries))
     if not parts:
         return Rows(pa.table({}), np.empty(0, np.int64), [], piece.digest)
     table = pa.concat_tables([part.table for part in parts], promote_options="permissive")
-    if dictionaries:
+    if len(parts) > 1 and dictionaries:
         # Blocks have dictionaries of their own.
         table = table.unify_dictionaries().combine_chunks()
     positions = np.concatenate([part.positions for part in parts])

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.data.cells import is_text
-from app.data.pieces import BLOCK_ROWS, Limits, Piece, Rows, SourceError, is_bytes
+from app.data.pieces import Limits, Piece, Rows, SourceError, is_bytes
 from app.data.storage import first_line, look_at, open_file, shown
 
 MAGIC, ENCRYPTED = b"PAR1", b"PARE"
@@ -62,7 +62,10 @@ def read_parquet(piece: Piece) -> Iterator[Rows]:
         names = [name for name in schema.names if name not in piece.left_out]
         columns = names if piece.left_out else None
         position = piece.first_position
-        for batch in file.iter_batches(BLOCK_ROWS, row_groups=[piece.row_group], columns=columns):
+        batches = file.iter_batches(
+            piece.limits.max_block_rows, row_groups=[piece.row_group], columns=columns
+        )
+        for batch in batches:
             table = pa.Table.from_batches([batch])
             positions = position + np.arange(table.num_rows, dtype=np.int64)
             position += table.num_rows

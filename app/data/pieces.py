@@ -42,6 +42,7 @@ class Limits(NamedTuple):
     max_unpacked_bytes: int = 2048 * MEGABYTE
     max_unpack_ratio: float = 200.0
     max_cell_bytes: int = MEGABYTE
+    max_block_rows: int = BLOCK_ROWS
 
     @property
     def max_line_bytes(self) -> int:
@@ -123,6 +124,10 @@ def within_limits(rows: Rows, limits: Limits, dictionaries: Collection[str] = ()
     Dictionaries are measured before they are unpacked: a thousand rows may share one huge value.
     Those of the columns named in `dictionaries` stay.
     """
+    if _surely_within(rows.table, limits, dictionaries):
+        part = plain_cells(rows.table, dictionaries)
+        yield rows._replace(table=part)
+        return
     sizes = np.zeros(rows.table.num_rows, np.int64)
     huge: dict[int, str] = {}
     for name, column in zip(rows.table.column_names, rows.table.columns, strict=True):
@@ -132,7 +137,8 @@ def within_limits(rows: Rows, limits: Limits, dictionaries: Collection[str] = ()
         for place in np.flatnonzero(lengths > limits.max_cell_bytes).tolist():
             problem = f"has {lengths[place]:,} bytes in column {name}"
             huge.setdefault(place, f"{problem}, at most {limits.max_cell_bytes:,} are read")
-        sizes += lengths
+        if name not in dictionaries:
+            sizes += lengths
     broken = [*rows.broken, *((int(rows.positions[i]), what) for i, what in huge.items())]
     kept = np.delete(np.arange(rows.table.num_rows), list(huge))
     table = rows.table.take(pa.array(kept)) if huge else rows.table
@@ -143,6 +149,22 @@ def within_limits(rows: Rows, limits: Limits, dictionaries: Collection[str] = ()
         # Broken lines go with the first part, and alone when there is no other.
         yield Rows(part, rows.positions[kept[start:end]], broken, rows.digest, rows.left_out)
         broken = []
+
+
+def _surely_within(table: pa.Table, limits: Limits, dictionaries: Collection[str]) -> bool:
+    """Tell cheaply whether no cell is huge and all of them fit in one block; False: look closer."""
+    total = 0
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        encoded = pa.types.is_dictionary(column.type)
+        values = [chunk.dictionary for chunk in column.chunks] if encoded else column.chunks
+        lengths = [_lengths(pa.chunked_array([each])) for each in values if len(each)]
+        known = [each for each in lengths if each is not None]
+        longest = max((int(each.max()) for each in known), default=0)
+        if longest > limits.max_cell_bytes:
+            return False
+        if name not in dictionaries:
+            total += longest * len(column) if encoded else sum(int(each.sum()) for each in known)
+    return total < BLOCK_BYTES
 
 
 def _lengths(column: pa.ChunkedArray) -> npt.NDArray[np.int64] | None:

@@ -108,20 +108,20 @@ def config(workspace: Path) -> Config:
     )
 
 
-def write_rows(folder: Path, num_rows: int, seed: int = 0) -> int:
+def write_rows(folder: Path, num_rows: int, seed: int = 0, row_group: int = ROW_GROUP) -> int:
     """Write files of four row groups, unless they are there; returns the number of bad rows."""
     done = folder / "_bad_rows"  # Readers of a folder pass over such names.
     if done.exists():
         return int(done.read_text())
     folder.mkdir(parents=True, exist_ok=True)
     num_bad = 0
-    for file, first in enumerate(range(0, num_rows, 4 * ROW_GROUP)):
-        last = min(first + 4 * ROW_GROUP, num_rows)
+    for file, first in enumerate(range(0, num_rows, 4 * row_group)):
+        last = min(first + 4 * row_group, num_rows)
         path = folder / f"rows-{file:04d}.parquet"
         with pq.ParquetWriter(path, _block(0, 1, seed)[0].schema) as writer:
             for start in range(first, last, ROW_GROUP):
-                table, bad = _block(start, min(ROW_GROUP, last - start), seed)
-                writer.write_table(table, row_group_size=ROW_GROUP)
+                table, bad = _block(start, min(row_group, last - start), seed)
+                writer.write_table(table, row_group_size=row_group)
                 num_bad += bad
     done.write_text(str(num_bad))
     return num_bad
