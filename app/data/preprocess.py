@@ -190,7 +190,8 @@ class _Run:
             for delivery in group:
                 if self.watch.stop():
                     return
-                settle = partial(self._settle_rows, delivery, staged[delivery.digest])
+                blocks = list(staged[delivery.digest].values())
+                settle = partial(self._settle_rows, delivery, blocks)
                 self._take(plan, delivery, settle)
 
     def _bring_labels(self, plan: Plan) -> None:
@@ -222,6 +223,7 @@ class _Run:
     def _commit(self, plan: Plan, delivery: Delivery, settled: Settled) -> None:
         last = delivery is plan.pending[-1] and not self.watch.looks.refused
         version = commit_delivery(self.tables, plan, delivery, settled, self.at, last=last)
+        settled.discard()
         if plan.part == "events" and self._version is not None:
             self._version = version if version == self._version + 1 else None
         self.counts.append(
@@ -237,16 +239,19 @@ class _Run:
         )
         self._tell(plan)
 
-    def _judge(self, group: Sequence[Delivery], plan: Plan) -> dict[str, list[Staged]]:
-        """Judge the blocks of some deliveries on the cluster; their rows go into files."""
+    def _judge(self, group: Sequence[Delivery], plan: Plan) -> dict[str, dict[int, Staged]]:
+        """Judge the blocks of some deliveries on the cluster; their rows go into files.
+
+        Returns them by delivery and first position: one that a second try brings is the same one.
+        """
         act = partial(judge_and_stage, judging=self.judging, window=plan.window)
-        staged: dict[str, list[Staged]] = defaultdict(list)
+        staged: dict[str, dict[int, Staged]] = defaultdict(dict)
         ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         blocks = self.source.map_blocks(group, act)
         for batch in _batches(blocks):
             for block in map(Staged.of_row, batch.to_pylist()):
-                staged[block.delivery].append(block)
+                staged[block.delivery][block.first] = block
                 self.num_rows += block.num_in
             self._tell(plan)
             if self.watch.stop():

@@ -92,6 +92,12 @@ class Settled:
         """Read the rows that were refused, block by block."""
         return (pq.read_table(path) for block in self.blocks for path in block.refused)
 
+    def discard(self) -> None:
+        """Delete the staged files of a delivery that is committed."""
+        for block in self.blocks:
+            for path in filter(None, (block.accepted, *block.refused)):
+                Path(path).unlink()
+
 
 def settle_rows(
     delivery: str,
@@ -169,7 +175,7 @@ def _part(
     refused = refuse_rows(rows, reasons, contract, pseudonymiser)
     kept = rows.filter(pa.array(~wrong))
     path = Path(block.accepted)
-    return replace(
+    settled = replace(
         block,
         num_accepted=kept.num_rows,
         num_refused=block.num_refused + refused.num_rows,
@@ -177,3 +183,5 @@ def _part(
         refused=(*block.refused, write(refused, path.with_suffix(".repeated"))),
         reasons=merge_reasons([block.reasons, count_reasons(refused)]),
     )
+    path.unlink()
+    return settled

@@ -24,7 +24,7 @@ from app.contracts.rows import TIMESTAMP, Contract
 from app.data.commits import add_columns, commit, is_in, live_files, open_or_create, open_table
 from app.data.compaction import SMALL_BYTES, compact_files
 from app.data.datafiles import DataFile, DataFiles
-from app.data.delta_log import added, latest_version, path_of, sync
+from app.data.delta_log import added, latest_version, path_of, sync, transactions
 from app.data.locks import committing, exclusive, shared
 from app.data.replacement import finish_replacement, is_interrupted
 from app.data.schemas import (
@@ -93,11 +93,10 @@ class Tables:
     def transactions(self, name: TableName, applications: Iterable[str]) -> dict[str, int]:
         """Return the latest numbers of those applications that have one in a table."""
         with self._using(name):
-            table = open_table(self.folder(name))
-            if table is None:
+            if self.version(name) < 0:
                 return {}
-            numbers = {each: table.transaction_version(each) for each in applications}
-            return {each: number for each, number in numbers.items() if number is not None}
+            numbers = transactions(self.folder(name))
+            return {each: numbers[each] for each in applications if each in numbers}
 
     def append(
         self,

@@ -76,6 +76,17 @@ def test_ids_that_come_again_are_refused_in_whatever_order_blocks_arrive(
     }
 
 
+def test_a_committed_delivery_leaves_no_staged_file(
+    tmp_path: Path, parcels: Contract, parcel: Make, parcel_table: MakeTable, staged: Stage
+) -> None:
+    first = staged(parcel_table([parcel(0), parcel(1)]), 0)
+    second = staged(parcel_table([parcel(1), parcel(2), parcel(3, weight=-1)]), 2)
+    settled = settle_rows("d1", [first, second], parcels, {"parcel": Ids()}, SECRET)
+    assert len(list(tmp_path.iterdir())) == 4
+    settled.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_settling_adds_no_id_before_the_commit(
     parcels: Contract, parcel: Make, parcel_table: MakeTable, staged: Stage
 ) -> None:
