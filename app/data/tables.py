@@ -86,9 +86,7 @@ class Tables:
 
     def transaction(self, name: TableName, application: str) -> int | None:
         """Return an application's latest transaction number in a table, None if it has none."""
-        with self._using(name):
-            table = open_table(self.folder(name))
-            return None if table is None else table.transaction_version(application)
+        return self.transactions(name, [application]).get(application)
 
     def transactions(self, name: TableName, applications: Iterable[str]) -> dict[str, int]:
         """Return the latest numbers of those applications that have one in a table."""
@@ -172,6 +170,12 @@ class Tables:
                 "ones; read from the beginning"
             )
         return self.read(name, reached).sort_by(ARRIVAL[name]), reached
+
+    def grew_since(self, name: TableName, version: int, before: int | None = None) -> bool:
+        """Tell whether rows were appended after a version, and before another if it is given."""
+        later = range(version + 1, before or self.version(name) + 1)
+        with self._using(name):
+            return any(added(self.folder(name), each) for each in later)
 
     def compact(
         self, name: TableName, small_bytes: int = SMALL_BYTES, max_small_files: int = 1
