@@ -7,6 +7,7 @@ import pytest
 from pydantic import SecretBytes
 
 from app.contracts.rows import Contract
+from app.data import seen as seen_ids
 from app.data.intake import FOREVER, Window, judge_block
 from app.data.judging import Judging, judge_and_stage
 from app.data.pieces import Rows
@@ -107,7 +108,9 @@ def test_refused_repeats_are_protected(
     assert "sender 0" not in str(row)
 
 
-def test_seen_ids_answer_like_a_set() -> None:
+@pytest.mark.parametrize("max_run", [300, 2**22])
+def test_seen_ids_answer_like_a_set(monkeypatch: pytest.MonkeyPatch, max_run: int) -> None:
+    monkeypatch.setattr(seen_ids, "MAX_RUN", max_run)
     draw = np.random.default_rng(5)
     seen, truth = SeenIds(), set[str]()
     for _ in range(60):
@@ -119,6 +122,7 @@ def test_seen_ids_answer_like_a_set() -> None:
         seen.add(hashes.at(~(again | seen.contains(hashes))))
         truth |= set(ids)
         assert len(seen) == len(truth)
+    assert max(map(len, seen._runs)) <= max_run
 
 
 def test_seen_ids_tell_apart_hashes_that_share_their_first_half() -> None:
