@@ -15,8 +15,10 @@ import pyarrow as pa
 from app.contracts.rows import Contract
 from app.data.forgetting import ROW_ID, Mask, about_erased, captured_ids
 from app.data.rewriting import rewrite_versions
+from app.data.sealing import key_of
 from app.data.tables import TableName, Tables
 from app.governance.needles import Needles
+from app.security.keyring import Keyring
 from app.security.tombstones import Tombstones
 from app.serving.capture import CLOSED, DAMAGED, OPEN, read_segment
 
@@ -94,9 +96,10 @@ class SpoolStore:
 
     name = "spool"
 
-    def __init__(self, root: Path, contract: Contract) -> None:
+    def __init__(self, root: Path, contract: Contract, keyring: Keyring | None = None) -> None:
         self._root = root
         self._contract = contract
+        self._keyring = keyring
 
     def count(self, erased: Tombstones) -> int:
         """Count rows that can be read."""
@@ -105,11 +108,12 @@ class SpoolStore:
     def forget(self, erased: Tombstones) -> None:
         """Delete damaged segments that name an erased subject: nobody can part their rows.
 
+        Of a sealed one nobody can tell what its damaged part says: it goes, whomever it names.
         Whole segments are shipped without the rows, by whoever ships them.
         """
         needles = Needles(erased)
         for path in self.segments(DAMAGED):
-            if needles.are_in_file(path) or self._count(path, erased):
+            if key_of(path.name) or needles.are_in_file(path) or self._count(path, erased):
                 path.unlink()
 
     def remains(self, needles: Needles) -> list[str]:
@@ -144,7 +148,7 @@ class SpoolStore:
 
     def _read(self, path: Path) -> dict[str, pa.Table]:
         try:
-            return read_segment(path).tables
+            return read_segment(path, self._keyring).tables
         except FileNotFoundError:
             # Shipped meanwhile.
             return {}

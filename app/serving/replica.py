@@ -42,7 +42,11 @@ class Replica:
         tables = open_tables(config)
         self._config = config
         self._wall = wall
-        self._spool = Spool(config.spool_path, {name: tables.schema(name) for name in NAMES})
+        self._spool = Spool(
+            config.spool_path,
+            {name: tables.schema(name) for name in NAMES},
+            keyring=tables.sealing.for_new,
+        )
         erased = TombstoneWatch(self._ledger, config.name, Tombstones(pseudonym_key(config)))
         self._shipper = Shipper(
             self._spool,
