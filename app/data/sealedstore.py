@@ -22,6 +22,7 @@ from app.security.secrets import SecretError
 
 logger = logging.getLogger(__name__)
 PLAIN = b"SQLite format 3\0"
+LOOK_SECONDS = 30.0
 BESIDE = ("", "-wal", "-shm")
 # It is the same DB-API: types and methods are those of the standard library's.
 Connection = sqlite3.Connection
@@ -59,13 +60,17 @@ def change_key(path: Path, keyring: Keyring, busy_seconds: float) -> bool:
     """Seal a store with a new data key under the newest master key; False where it is already.
 
     Others read on meanwhile. Cut off at any point it may be called again. Raises sqlcipher's
-    OperationalError while others write. A file that no key opens is left to who opens it next.
+    OperationalError while others write, and NotItsKey for a file that no key opens: it is left to
+    who opens it next.
     """
     with opening(path):
         keys = StoreKeys(path, keyring)
-        if not path.exists() or keys.masters() == (keyring.current(),):
+        if masters_of(path, keyring) == (keyring.current(),):
             return False
         with contextlib.closing(_connect_known(path, keys, busy_seconds)) as database:
+            # Of a file that is written to, the change itself would say no more than that it failed.
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("ROLLBACK")
             key = keys.add(keep=True)
             database.execute(f'PRAGMA rekey = "{_raw(key)}"')
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -91,7 +96,7 @@ def texts_in(path: Path, keyring: Keyring) -> Iterator[str]:
     """Give every text of every table of a sealed store. Raises NotItsKey."""
     with contextlib.ExitStack() as held:
         with opening(path):
-            database = _connect_known(path, StoreKeys(path, keyring), 0.0)
+            database = _connect_known(path, StoreKeys(path, keyring), LOOK_SECONDS)
             held.enter_context(contextlib.closing(database))
         found = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         for (table,) in found:

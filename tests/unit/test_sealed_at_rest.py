@@ -4,31 +4,47 @@ The search has no key. It looks at every byte, and at every cell that somebody w
 decode: columns of Parquet, cells of SQLite, records of the spool.
 """
 
+import copy
 import sqlite3
 import struct
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import SecretBytes
 
 from app.config import Config
 from app.contracts.rows import TIMESTAMP, Column, Contract
+from app.contracts.times import micros_of
 from app.contracts.windows import Window as Feature
+from app.data.admitting import Plan, commit_delivery
+from app.data.deliveries import Delivery
+from app.data.intake import FOREVER, Window
+from app.data.judging import Judging, judge_where_read
+from app.data.pieces import Rows
+from app.data.seen import hash_ids
+from app.data.settling import Ids, Settled, settle_rows
+from app.data.stagedfiles import StagedFiles
+from app.data.staging import Staged, staging_folder
 from app.data.tables import Tables, open_tables
 from app.sections import EncryptionConfig, ServingConfig, SourceConfig
+from app.security.keyring import FileKeyring
 from app.security.privacy import Pseudonymiser
 from app.security.secrets import SecretError, pseudonym_key
+from app.security.tombstones import Tombstones
 from app.serving.capture import read_segment
 from app.serving.replica import Replica
 
 NOON = datetime(2024, 3, 2, 12, tzinfo=UTC)
 PLACE, PERSON = "Canary Wharf", "Ada Canary"
 WEIGHT = 73194.40625
+EVERYTHING = Window(FOREVER, {})
 CONTRACT = Contract(
     id="order",
     event_time="due",
@@ -56,7 +72,7 @@ def orders(first: int, *, spoiled: bool = False) -> pa.Table:
     return pa.table(
         {
             "order": [f"order-{n}" for n in numbers],
-            "due": pa.array([NOON + timedelta(hours=n) for n in numbers], TIMESTAMP),
+            "due": pa.array([NOON - timedelta(hours=n) for n in numbers], TIMESTAMP),
             "customer": [PERSON] * 3,
             "place": [PLACE] * 3,
             "weight": [WEIGHT, -WEIGHT if spoiled else WEIGHT, WEIGHT],
@@ -86,7 +102,7 @@ class World:
         return {
             "category": (PLACE.encode(),),
             "person": (PERSON.encode(), self.pseudonym.encode()),
-            "number": (repr(WEIGHT).encode(), struct.pack("<d", WEIGHT)),
+            "number": (repr(WEIGHT).encode(), struct.pack("<d", WEIGHT), struct.pack(">d", WEIGHT)),
         }
 
     def found(self) -> dict[str, list[str]]:
@@ -150,8 +166,121 @@ def sqlite_cells(path: Path, content: bytes) -> Iterator[object]:
             yield from database.execute(f'SELECT * FROM "{table}"').fetchall()
 
 
-@pytest.fixture(params=[True])
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path / "workspace", at_rest=True)
-    yield made
-    made.replica.stop()
+@contextmanager
+def staged_half_way(world: World, spoiled: pa.Table) -> Iterator[tuple[Settled, Path]]:
+    """Judge and settle a delivery as workers and the driver of an ingest do, and stop there."""
+    config = world.config
+    with staging_folder(config.workspace) as folder:
+        judging = Judging.of(config, frozenset(), folder)
+        block = Rows(spoiled, np.arange(spoiled.num_rows), [], "d1").with_places()
+        row = judge_where_read(
+            block, config=config, erased=frozenset(), folder=folder, window=EVERYTHING
+        )
+        blocks = [Staged.of_row(each) for each in row.to_pylist()]
+        seen = {column.name: Ids() for column in CONTRACT.unique}
+        # One of the ids came before, so that files are parted, too.
+        seen["order"].before.add(hash_ids(pa.array(["order-2"])))
+        secret = judging.pseudonymiser
+        yield settle_rows("d1", blocks, CONTRACT, seen, secret, judging.files), folder
+
+
+@pytest.fixture
+def open_world(tmp_path: Path) -> Iterator[Callable[[bool], World]]:
+    made: list[World] = []
+
+    def make(at_rest: bool) -> World:
+        made.append(World(tmp_path / "workspace", at_rest=at_rest))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.replica.stop()
+
+
+def fill(world: World) -> Settled:
+    """Bring rows into every place: tables, online store, spool."""
+    with staged_half_way(world, orders(0, spoiled=True)) as (settled, _):
+        plan = Plan("events", (Delivery("d1", "d1"),), EVERYTHING, {}, ())
+        commit_delivery(world.tables, plan, plan.pending[0], settled, NOON, last=True)
+    world.serve(3)
+    world.replica.ship()
+    world.serve(6)
+    return settled
+
+
+def test_without_a_key_nothing_private_is_found_anywhere(
+    open_world: Callable[[bool], World],
+) -> None:
+    world = open_world(True)
+    with staged_half_way(world, orders(0, spoiled=True)) as (settled, folder):
+        # Accepted, refused as they were judged, and both parts of what came before.
+        assert len(list(folder.iterdir())) == 4
+        assert (settled.num_accepted, settled.num_quarantined) == (1, 2)
+        assert world.found() == {}
+    fill(world)
+    spooled = list(world.config.spool_path.glob("*/*.open"))
+    stores = list((world.config.workspace / "online").glob("*.sqlite"))
+    assert (len(spooled), len(stores)) == (1, 1)
+    assert world.found() == {}
+
+
+def test_what_a_killed_ingest_left_is_unreadable_without_the_ring(
+    open_world: Callable[[bool], World],
+) -> None:
+    world = open_world(True)
+    with staged_half_way(world, orders(0)) as (settled, _):
+        (accepted,) = (block.accepted for block in settled.blocks)
+        assert accepted is not None
+        with pytest.raises(SecretError, match="no keyring was given"):
+            StagedFiles(Path(accepted).parent).read(accepted)
+        for path in Path(accepted).parent.iterdir():
+            with pytest.raises(OSError, match="decryption"):
+                pq.read_metadata(path)
+
+
+def test_with_the_key_everything_reads(open_world: Callable[[bool], World]) -> None:
+    world = open_world(True)
+    with staged_half_way(world, orders(0, spoiled=True)) as (settled, _):
+        (kept,), refused = settled.accepted(), pa.concat_tables(settled.refused())
+        assert kept.select(["order", "customer", "place", "weight"]).to_pylist() == [
+            {"order": "order-0", "customer": world.pseudonym, "place": PLACE, "weight": WEIGHT}
+        ]
+        assert refused.num_rows == 2
+    fill(world)
+    assert world.tables.read("events")["weight"].to_pylist() == [WEIGHT] * 4
+    [path] = world.config.spool_path.glob("*/*.open")
+    captured = read_segment(path, world.tables.sealing.keyring).tables["events"]
+    assert captured["place"].to_pylist() == [PLACE] * 3
+    online = world.replica.predictor.online
+    assert online is not None
+    row = pa.table({"customer": [world.pseudonym], "place": [PLACE]})
+    values = online.values(row, np.array([micros_of(NOON + timedelta(hours=1))])).to_pylist()
+    assert values == [{"orders": 4.0, "places": 1.0, "carried": WEIGHT}]
+
+
+def test_the_search_finds_all_of_it_where_nothing_is_sealed(
+    open_world: Callable[[bool], World],
+) -> None:
+    world = open_world(False)
+    with staged_half_way(world, orders(0, spoiled=True)):
+        in_staging = {
+            name for name, places in world.found().items() if any("staging" in p for p in places)
+        }
+    fill(world)
+    found = world.found()
+    assert in_staging == set(world.canaries())
+    for part in ("tables", "spool", "online"):
+        there = {name for name, places in found.items() if any(part in place for place in places)}
+        # The name itself is nowhere, sealed or not: a pseudonym stands for it.
+        assert there == set(world.canaries()), part
+
+
+@pytest.mark.parametrize("kind", [Pseudonymiser, Tombstones])
+def test_what_holds_a_key_does_not_travel(kind: type) -> None:
+    with pytest.raises(TypeError, match="make it where it is needed"):
+        copy.copy(kind(SecretBytes(b"k" * 32)))
+
+
+def test_a_ring_of_keys_does_not_travel(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="holds a key"):
+        copy.copy(FileKeyring(tmp_path / "keyring.json"))
