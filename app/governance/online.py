@@ -6,6 +6,7 @@ declarations; knows nothing of the order in which stores are asked or of receipt
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from app.config import Config
@@ -16,6 +17,9 @@ from app.governance.needles import Needles
 from app.security.keyring import open_keyring
 from app.security.tombstones import Tombstones
 from app.serving.upkeep import online_path, open_online, upkeep_lock
+
+
+PORTION = 10_000
 
 
 class WindowStore:
@@ -88,14 +92,19 @@ class WindowStore:
         try:
             if path.suffix != self._path.suffix or not is_sealed(path):
                 return needles.are_in_file(path)
-            texts = "\n".join(texts_in(path, self._keyring))
-            return needles.are_in(texts.encode(errors="surrogatepass"))
+            return any(map(needles.are_in, _portions(texts_in(path, self._keyring))))
         except FileNotFoundError:
             # Removed meanwhile by whoever keeps the store up.
             return False
         except NotItsKey:
             # Nobody can say whom it names, and it can be filled again: it goes.
             return True
+
+
+def _portions(texts: Iterator[str]) -> Iterator[bytes]:
+    """Put texts together, so many at a time that a search is quick and memory stays flat."""
+    while portion := list(islice(texts, PORTION)):
+        yield "\n".join(portion).encode(errors="surrogatepass")
 
 
 def _definition(path: Path) -> str:

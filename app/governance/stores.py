@@ -102,8 +102,9 @@ class SpoolStore:
         self._keyring = keyring
 
     def count(self, erased: Tombstones) -> int:
-        """Count rows that can be read."""
-        return sum(self._count(path, erased) for path in self.segments())
+        """Count rows that can be read, and segments of which nobody can tell whom they name."""
+        unclear = sum(map(_is_unclear, self.segments(DAMAGED)))
+        return unclear + sum(self._count(path, erased) for path in self.segments())
 
     def forget(self, erased: Tombstones) -> None:
         """Delete damaged segments that name an erased subject: nobody can part their rows.
@@ -113,7 +114,7 @@ class SpoolStore:
         """
         needles = Needles(erased)
         for path in self.segments(DAMAGED):
-            if key_of(path.name) or needles.are_in_file(path) or self._count(path, erased):
+            if _is_unclear(path) or needles.are_in_file(path) or self._count(path, erased):
                 path.unlink()
 
     def remains(self, needles: Needles) -> list[str]:
@@ -121,7 +122,7 @@ class SpoolStore:
         return [
             f"spool/{path.relative_to(self._root)}"
             for path in self.segments()
-            if self._count(path, needles.erased) or _holds(path, needles)
+            if _is_unclear(path) or self._count(path, needles.erased) or _holds(path, needles)
         ]
 
     def segments(self, *endings: str) -> Iterator[Path]:
@@ -152,6 +153,11 @@ class SpoolStore:
         except FileNotFoundError:
             # Shipped meanwhile.
             return {}
+
+
+def _is_unclear(path: Path) -> bool:
+    """Tell whether a segment is both damaged and sealed: its bytes say nothing."""
+    return path.suffix == DAMAGED and key_of(path.name) is not None
 
 
 def _holds(path: Path, needles: Needles) -> bool:

@@ -164,16 +164,14 @@ def test_a_disk_that_takes_half_a_record_keeps_none_of_it(
     assert spool.captured["events"] == 2
 
 
-def test_a_closed_spool_refuses_rows(spool: Spool, keyring: FileKeyring | None) -> None:
+def test_a_closed_spool_refuses_rows(spool: Spool) -> None:
     spool.close()
 
     with pytest.raises(SpoolRefused, match="closed"):
         spool.append(rows("a"))
 
 
-def test_the_folder_is_locked_while_its_owner_lives(
-    spool: Spool, keyring: FileKeyring | None
-) -> None:
+def test_the_folder_is_locked_while_its_owner_lives(spool: Spool) -> None:
     with pytest.raises(BlockingIOError), locked(spool.folder / "lock", wait=False):
         pass
 
