@@ -18,7 +18,6 @@ from app.security.keyring import open_keyring
 from app.security.tombstones import Tombstones
 from app.serving.upkeep import online_path, open_online, upkeep_lock
 
-
 PORTION = 10_000
 
 

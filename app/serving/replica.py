@@ -134,5 +134,8 @@ class Replica:
 
 
 def _open_spool(config: Config, tables: Tables) -> Spool:
-    schemas = {name: tables.schema(name) for name in NAMES}
-    return Spool(config.spool_path, schemas, keyring=tables.sealing.for_new)
+    return Spool(
+        config.spool_path,
+        {name: tables.schema(name) for name in NAMES},
+        keyring=tables.sealing.for_new,
+    )
