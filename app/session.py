@@ -37,6 +37,9 @@ ENVIRONMENT = {
     # starts anew, later still.
     "RAY_raylet_start_wait_time_s": "170",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
+    # So long does Ray Data keep a share of the cluster for a driver that was killed; it renews its
+    # claim every ten seconds, and its own default, three minutes, holds up whoever resumes.
+    "RAY_DATA_AUTOSCALING_REQUEST_EXPIRE_TIME_S": "30",
     # Read by torch when it is imported: spinning threads on a shared core train ten times slower.
     "OMP_WAIT_POLICY": "PASSIVE",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

@@ -19,9 +19,10 @@ from app.data.halting import IngestStopped
 from app.data.ingestion import IngestResult, together, total
 from app.data.looks import Looks
 from app.data.pieces import SourceError
-from app.data.preprocess import Watch, ingest, versions_of
+from app.data.preprocess import ingest, versions_of
 from app.data.staging import Busy
 from app.data.tables import open_tables
+from app.data.watching import Watch
 from app.governance.contents import SnapshotContents, describe_snapshot, find_snapshot
 from app.ledger.clock import read_clock
 from app.ledger.database import open_ledger

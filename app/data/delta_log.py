@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import pyarrow.parquet as pq
+
 COMMIT = re.compile(r"\d{20}\.json")
 CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.")
 
@@ -87,6 +89,25 @@ def live_files(commits: Iterable[tuple[int, list[Action]]]) -> dict[str, Action]
     return live
 
 
+def transactions(table: Path) -> dict[str, int]:
+    """Return the latest transaction number of every application, from one pass over the log.
+
+    The library asks the whole log anew for each application.
+    """
+    numbers: dict[str, int] = {}
+    summed = [
+        version for version in checkpoints(table) if _checkpoint_file(table, version).exists()
+    ]
+    if summed:
+        noted = pq.read_table(_checkpoint_file(table, summed[-1]), columns=["txn"])["txn"]
+        numbers = {each["appId"]: each["version"] for each in noted.drop_null().to_pylist()}
+    for version in range(summed[-1] + 1 if summed else 0, latest_version(table) + 1):
+        for action in actions(table, version):
+            if "txn" in action:
+                numbers[action["txn"]["appId"]] = action["txn"]["version"]
+    return numbers
+
+
 def checkpoints(table: Path) -> list[int]:
     """Return the versions that have a checkpoint, oldest first."""
     found = (CHECKPOINT.match(entry.name) for entry in log_folder(table).iterdir())
@@ -148,3 +169,7 @@ def sync(folder: Path) -> None:
 
 def _commit_file(table: Path, version: int) -> Path:
     return log_folder(table) / f"{version:020d}.json"
+
+
+def _checkpoint_file(table: Path, version: int) -> Path:
+    return log_folder(table) / f"{version:020d}.checkpoint.parquet"

@@ -179,7 +179,7 @@ def read_piece(piece: Piece, dictionaries: Collection[str] = ()) -> Rows:
     return Rows(table, positions, [line for part in parts for line in part.broken], piece.digest)
 
 
-def failed(error: SourceError, names: Collection[str], digest: str) -> pa.Table:
+def failed(error: ValueError, names: Collection[str], digest: str) -> pa.Table:
     """Make a read error the only row of a block, at NOWHERE.
 
     So an error keeps its words on the way through a cluster, which would wrap it in others.

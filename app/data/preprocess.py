@@ -8,12 +8,12 @@ of it is judged. No step holds more than a few blocks of rows in memory.
 """
 
 import logging
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import ray.data
@@ -27,7 +27,6 @@ from app.data.halting import IngestStopped
 from app.data.ingestion import DeliveryCount, IngestResult, Progress, RefusedFile, Versions, total
 from app.data.intake import Window, mark_of
 from app.data.judging import Judging, judge_where_read, read_seen, stage_outcomes
-from app.data.looks import Looks
 from app.data.pieces import MEGABYTE, SourceError
 from app.data.seen import SeenIds
 from app.data.settling import Ids, Settled, settle_outcomes, settle_rows
@@ -35,31 +34,11 @@ from app.data.sources import Source, open_source
 from app.data.staging import Staged, staging_folder
 from app.data.tables import Tables
 from app.data.validation import LABEL_COLUMNS
-from app.security.tombstones import Hashes as Erased
+from app.data.watching import Watch
 
 PARTS: tuple[Part, ...] = ("events", "labels")
 GROUP_BYTES = 512 * MEGABYTE
 GROUP_DELIVERIES = 64
-
-
-def _silent(_progress: Progress) -> None:
-    """Tell nobody."""
-
-
-@dataclass
-class Watch:
-    """Who looks on while an ingest works, and what one ingest leaves for the next.
-
-    `stop` is asked between deliveries: what is committed stays, the rest is for another time.
-    `stopped` are the deliveries that the policy refused: they are not judged again as they were.
-    """
-
-    tell: Callable[[Progress], None] = _silent
-    stop: Callable[[], bool] = bool
-    looks: Looks = field(default_factory=Looks)
-    stopped: frozenset[str] = frozenset()
-    seen: dict[str, SeenIds] = field(default_factory=dict)
-    seen_at: tuple[int, Erased] | None = None
 
 
 def ingest(
@@ -77,6 +56,7 @@ def ingest(
     out to be damaged inside, the deliveries before it were. Following, such a file is noted, and
     the others are brought in. Raises IngestStopped for a source that breaks the policy of `intake`:
     then nothing was brought in. Raises Busy while another ingest works in this workspace.
+    Tables that came to have many small files are compacted.
     """
     watch, at = watch or Watch(), at or datetime.now(UTC)
     with staging_folder(config.workspace) as folder, arriving(config) as erased:
@@ -85,6 +65,8 @@ def ingest(
         judging = Judging.of(config, erased.hashes, folder)
         run = _Run(config, tables, source, watch, judging, at)
         report = run.bring_in(until)
+    for name in ("events", "quarantine", "labels"):
+        tables.compact(name, config.tables.small_bytes, config.tables.max_small_files)
     refused = [RefusedFile(name=r.name, problem=r.problem) for r in watch.looks.refused]
     path = str(report) if report else None
     return total(run.counts, versions_of(tables), watch.looks.waiting, refused, path)
@@ -125,11 +107,20 @@ class _Run:
         """What is in unique columns: read once, and again only when others added some."""
         if self._seen is None:
             self._version = self.tables.version("events")
-            if self.watch.seen_at == (self._version, self.judging.erased.hashes):
+            if self._saw_all():
                 self._seen = {name: Ids(before) for name, before in self.watch.seen.items()}
             else:
                 self._seen = read_seen(self.tables, self.contract)
         return self._seen
+
+    def _saw_all(self) -> bool:
+        """Tell whether the last ingest of this watch saw all that is in."""
+        if self.watch.seen_at is None:
+            return False
+        version, erased = self.watch.seen_at
+        return erased == self.judging.erased.hashes and not self.tables.grew_since(
+            "events", version
+        )
 
     def bring_in(self, until: datetime | None) -> Path | None:
         """Bring in rows, then outcomes, and leave a report; returns its path, if there is one."""
@@ -172,7 +163,7 @@ class _Run:
 
     def _leave_seen(self) -> None:
         """Leave what was seen to the next ingest of the same watch, unless others added some."""
-        if self._seen is None:
+        if self._seen is None or not self.watch.looks.following:
             return
         for ids in self._seen.values():
             ids.before.merge(ids.added)
@@ -183,12 +174,10 @@ class _Run:
     def _bring_rows(self, plan: Plan) -> None:
         """Bring in rows up to a moment: groups of deliveries are judged together, in order."""
         for group in in_groups(plan.pending, GROUP_BYTES, GROUP_DELIVERIES):
-            staged = self._judge(group, plan)
-            for delivery in group:
+            for delivery, blocks in self._judge(group, plan):
                 if self.watch.stop():
                     return
-                settle = partial(self._settle_rows, delivery, staged[delivery.digest])
-                self._take(plan, delivery, settle)
+                self._take(plan, delivery, partial(self._settle_rows, delivery, blocks))
 
     def _bring_labels(self, plan: Plan) -> None:
         """Bring in outcomes up to a moment, one delivery after the other."""
@@ -219,8 +208,10 @@ class _Run:
     def _commit(self, plan: Plan, delivery: Delivery, settled: Settled) -> None:
         last = delivery is plan.pending[-1] and not self.watch.looks.refused
         version = commit_delivery(self.tables, plan, delivery, settled, self.at, last=last)
+        settled.discard()
         if plan.part == "events" and self._version is not None:
-            self._version = version if version == self._version + 1 else None
+            others = version is None or self.tables.grew_since("events", self._version, version)
+            self._version = None if others else version
         self.counts.append(
             DeliveryCount(
                 name=delivery.name,
@@ -234,8 +225,15 @@ class _Run:
         )
         self._tell(plan)
 
-    def _judge(self, group: Sequence[Delivery], plan: Plan) -> dict[str, list[Staged]]:
-        """Judge the blocks of some deliveries on the cluster; their rows go into files."""
+    def _judge(
+        self, group: Sequence[Delivery], plan: Plan
+    ) -> Iterator[tuple[Delivery, list[Staged]]]:
+        """Judge the blocks of some deliveries on the cluster; their rows go into files.
+
+        Yields each delivery as soon as all of it is judged, in order; the cluster goes on with the
+        next ones while it is committed. A block that a second try brings is the same one, by its
+        first position.
+        """
         act = partial(
             judge_where_read,
             config=self.config,
@@ -243,18 +241,29 @@ class _Run:
             folder=self.judging.files.folder,
             window=plan.window,
         )
-        staged: dict[str, list[Staged]] = defaultdict(list)
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        blocks = self.source.map_blocks(group, act)
-        for batch in _batches(blocks):
-            for block in map(Staged.of_row, batch.to_pylist()):
-                staged[block.delivery].append(block)
-                self.num_rows += block.num_in
-            self._tell(plan)
+        staged: dict[str, dict[int, Staged]] = defaultdict(dict)
+        waiting = deque(group)
+        for block in map(Staged.of_row, self._blocks(group, act)):
             if self.watch.stop():
-                break
-        return staged
+                return
+            while waiting[0].digest != block.delivery:
+                # Blocks come in order: of this one there are no more.
+                yield waiting[0], list(staged.pop(waiting.popleft().digest, {}).values())
+            staged[block.delivery][block.first] = block
+            self.num_rows += block.num_in
+            self._tell(plan)
+        for delivery in waiting:
+            yield delivery, list(staged.pop(delivery.digest, {}).values())
+
+    def _blocks(
+        self, group: Sequence[Delivery], act: Callable[[pa.Table], pa.Table]
+    ) -> Iterator[dict[str, Any]]:
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.execution_options.preserve_order = True
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        for batch in _batches(self.source.map_blocks(group, act)):
+            yield from batch.to_pylist()
 
     def _settle_rows(self, delivery: Delivery, blocks: Sequence[Staged]) -> Settled:
         problem = next((block.problem for block in blocks if block.problem), None)

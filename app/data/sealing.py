@@ -85,7 +85,7 @@ class Sealing:
         assert self._factory is not None
         settings = pe.EncryptionConfiguration(
             footer_key=key_id,
-            column_keys={key_id: [_leaf(schema.field(name)) for name in columns]},
+            column_keys={key_id: [leaf_of(schema.field(name)) for name in columns]},
             plaintext_footer=True,
             encryption_algorithm="AES_GCM_V1",
             data_key_length_bits=KEY_BITS,
@@ -149,6 +149,6 @@ def explained(where: str, columns: Sequence[str]) -> Iterator[None]:
         raise
 
 
-def _leaf(field: pa.Field) -> str:
+def leaf_of(field: pa.Field) -> str:
     """Return the path of a column's values in Parquet."""
     return f"{field.name}.list.element" if pa.types.is_list(field.type) else str(field.name)

@@ -6,6 +6,7 @@ staged files and seen ids, one block at a time; knows nothing of Ray, sources or
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -93,6 +94,12 @@ class Settled:
         """Read the rows that were refused, block by block."""
         return (self.files.read(path) for block in self.blocks for path in block.refused)
 
+    def discard(self) -> None:
+        """Delete the staged files of a delivery that is committed."""
+        for block in self.blocks:
+            for path in filter(None, (block.accepted, *block.refused)):
+                Path(path).unlink()
+
 
 def settle_rows(
     delivery: str,
@@ -176,7 +183,7 @@ def _part(
     refused = refuse_rows(rows, reasons, contract, pseudonymiser)
     kept = rows.filter(pa.array(~wrong))
     name = name_of(block.accepted)
-    return replace(
+    settled = replace(
         block,
         num_accepted=kept.num_rows,
         num_refused=block.num_refused + refused.num_rows,
@@ -184,3 +191,5 @@ def _part(
         refused=(*block.refused, files.write(refused, f"{name}.repeated")),
         reasons=merge_reasons([block.reasons, count_reasons(refused)]),
     )
+    Path(block.accepted).unlink()
+    return settled

@@ -46,7 +46,7 @@ from app.data.pieces import (
 from app.data.sql_pieces import SqlPiece, read_sql
 from app.data.storage import digest_file
 from app.data.text_files import objects_as_columns
-from app.data.validation import validate_labels
+from app.data.validation import SchemaMismatch, validate_labels
 from app.sections import SourceConfig
 from app.security.privacy import Pseudonymiser
 from app.security.secrets import pseudonym_key
@@ -264,7 +264,8 @@ def _read(
     try:
         for rows in rows_of_piece(piece, shape):
             yield act(rows.with_places())
-    except SourceError as error:
+    except (SourceError, SchemaMismatch) as error:
+        # Columns were checked before; a file that was changed since is no file to trust.
         yield act(failed(error, names, piece.digest))
 
 

@@ -24,7 +24,7 @@ from app.contracts.rows import TIMESTAMP, Contract
 from app.data.commits import add_columns, commit, is_in, live_files, open_or_create, open_table
 from app.data.compaction import SMALL_BYTES, compact_files
 from app.data.datafiles import DataFile, DataFiles
-from app.data.delta_log import added, latest_version, path_of, sync
+from app.data.delta_log import added, latest_version, path_of, sync, transactions
 from app.data.locks import committing, exclusive, shared
 from app.data.replacement import finish_replacement, is_interrupted
 from app.data.schemas import (
@@ -86,18 +86,15 @@ class Tables:
 
     def transaction(self, name: TableName, application: str) -> int | None:
         """Return an application's latest transaction number in a table, None if it has none."""
-        with self._using(name):
-            table = open_table(self.folder(name))
-            return None if table is None else table.transaction_version(application)
+        return self.transactions(name, [application]).get(application)
 
     def transactions(self, name: TableName, applications: Iterable[str]) -> dict[str, int]:
         """Return the latest numbers of those applications that have one in a table."""
         with self._using(name):
-            table = open_table(self.folder(name))
-            if table is None:
+            if self.version(name) < 0:
                 return {}
-            numbers = {each: table.transaction_version(each) for each in applications}
-            return {each: number for each, number in numbers.items() if number is not None}
+            numbers = transactions(self.folder(name))
+            return {each: numbers[each] for each in applications if each in numbers}
 
     def append(
         self,
@@ -173,6 +170,12 @@ class Tables:
                 "ones; read from the beginning"
             )
         return self.read(name, reached).sort_by(ARRIVAL[name]), reached
+
+    def grew_since(self, name: TableName, version: int, before: int | None = None) -> bool:
+        """Tell whether rows were appended after a version, and before another if it is given."""
+        later = range(version + 1, before or self.version(name) + 1)
+        with self._using(name):
+            return any(added(self.folder(name), each) for each in later)
 
     def compact(
         self, name: TableName, small_bytes: int = SMALL_BYTES, max_small_files: int = 1

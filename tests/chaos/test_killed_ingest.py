@@ -31,7 +31,7 @@ NUM_KILLS = 20
 FILES, ROWS = 6, 300
 # What Ray calls a worker while it judges blocks.
 WORKER = "ray::MapBatches"
-SECONDS = 3600
+SECONDS = 7200
 
 
 class World(NamedTuple):
@@ -69,8 +69,14 @@ def make_world(folder: Path, flights: Config) -> World:
         ),
     )
     source = SourceConfig(kind="csv", events=str(folder / "rows"), labels=str(folder / "labels"))
-    changed = {"contract": contract, "source": source, "clock": "wall"}
-    settings = flights.model_copy(update={**changed, "workspace": folder / "workspace"})
+    changed = {
+        "contract": contract,
+        "source": source,
+        "clock": "wall",
+        "workspace": folder / "workspace",
+        "cluster": flights.cluster.model_copy(update={"num_cpus": 2, "dashboard": False}),
+    }
+    settings = flights.model_copy(update=changed)
     config = folder / "shop.yaml"
     config.write_text(show_config(settings))
     return World(config, load_config(config), rows, outcomes)
@@ -159,7 +165,7 @@ def kill_driver(process: subprocess.Popen[str], seconds: float) -> bool:
 
 
 def finish(world: World, process: subprocess.Popen[str]) -> dict[str, int]:
-    output, _ = process.communicate(timeout=600)
+    output, _ = process.communicate(timeout=1800)
     assert process.returncode == 0, (world.config.parent / "log").read_text()[-3000:]
     record: dict[str, int] = json.loads(output.splitlines()[-1])
     return record

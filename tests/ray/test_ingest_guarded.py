@@ -13,11 +13,11 @@ from app.data.forgetting import ERASED
 from app.data.halting import IngestStopped
 from app.data.ingestion import IngestResult
 from app.data.looks import Looks
-from app.data.preprocess import Watch
 from app.data.report import read_report
 from app.data.rotation import Rotated, rotate
 from app.data.sealing import key_of
 from app.data.tables import open_tables
+from app.data.watching import Watch
 from app.ledger.database import open_ledger
 from app.ledger.erasures import add_tombstones, begin_erasure
 from app.sections import InlineConfig, IntakeConfig, SourceConfig

@@ -22,10 +22,13 @@ from sqlalchemy import create_engine, text
 
 from app.config import Config, show_config
 from app.contracts.rows import Column, Contract
+from app.data import preprocess
+from app.data.commits import live_files
 from app.data.ingestion import IngestResult
 from app.data.looks import Looks
-from app.data.preprocess import Watch, ingest
+from app.data.preprocess import ingest
 from app.data.tables import Tables, open_tables
+from app.data.watching import Watch
 from app.sections import SourceConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -110,6 +113,43 @@ def test_json_lines_come_in_strictly_and_no_line_is_lost(shop: Open, tmp_path: P
     assert "row_id must name an accepted row, got 'P1'" in told
     assert sum(reason.startswith("row is no JSON") for reason in told) == 2
     assert counts(bring_in(config)) == (0, 0, 0)
+
+
+def test_small_files_are_merged_and_a_follower_still_knows_what_it_saw(
+    shop: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = shop(kind="csv", events=str(tmp_path / "in"))
+    config = config.model_copy(
+        update={"tables": config.tables.model_copy(update={"max_small_files": 3})}
+    )
+    for number in range(5):
+        write_csv(tmp_path / "in", f"{number}.csv", parcel(2 * number), parcel(2 * number + 1))
+    watch = Watch(looks=Looks(following=True))
+    watch.looks.begin(2e9)
+    assert counts(bring_in(config, watch)) == (10, 10, 0)
+    tables = tables_of(config)
+    live = live_files(DeltaTable(tables.folder("events")))
+    assert [file.num_rows for file in live] == [10]
+    assert sorted(tables.read("events")["parcel"].to_pylist()) == [f"P{n}" for n in range(10)]
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("ids are read again although no row was appended")
+
+    monkeypatch.setattr(preprocess, "read_seen", refuse)
+    write_csv(tmp_path / "in", "5.csv", parcel(3), parcel(10))
+    watch.looks.begin(2e9 + 10)
+    assert counts(bring_in(config, watch)) == (2, 1, 1)
+
+
+def test_deliveries_are_committed_in_their_order(shop: Open, tmp_path: Path) -> None:
+    # The first file takes longest, and the last ones repeat a row of it.
+    many = [parcel(number) for number in range(20_000)]
+    write_csv(tmp_path / "in", "0.csv", *many)
+    for number in range(1, 6):
+        write_csv(tmp_path / "in", f"{number}.csv", parcel(7), parcel(20_000 + number))
+    result = bring_in(shop(kind="csv", events=str(tmp_path / "in")))
+    assert [Path(each.name).name for each in result.deliveries] == [f"{n}.csv" for n in range(6)]
+    assert [each.num_quarantined for each in result.deliveries] == [0, 1, 1, 1, 1, 1]
 
 
 def test_a_delta_table_is_followed_through_its_versions(shop: Open, tmp_path: Path) -> None:

@@ -39,8 +39,8 @@ def test_without_a_key_nothing_private_is_found_anywhere(
 ) -> None:
     world = open_world(True)
     with staged_half_way(world, orders(0, spoiled=True)) as (settled, folder):
-        # Accepted, refused as they were judged, and both parts of what came before.
-        assert len(list(folder.iterdir())) == 4
+        # What is kept, what was refused as it was judged, and what came before.
+        assert len(list(folder.iterdir())) == 3
         assert (settled.num_accepted, settled.num_quarantined) == (1, 2)
         assert world.found() == {}
     fill(world)

@@ -7,6 +7,7 @@ import pytest
 from pydantic import SecretBytes
 
 from app.contracts.rows import Contract
+from app.data import seen as seen_ids
 from app.data.intake import FOREVER, Window, judge_block
 from app.data.judging import Judging, judge_and_stage
 from app.data.pieces import Rows
@@ -81,6 +82,21 @@ def test_ids_that_come_again_are_refused_in_whatever_order_blocks_arrive(
     }
 
 
+def test_a_committed_delivery_leaves_no_staged_file(
+    parcels: Contract,
+    parcel: Make,
+    parcel_table: MakeTable,
+    staged: Stage,
+    files: StagedFiles,
+) -> None:
+    first = staged(parcel_table([parcel(0), parcel(1)]), 0)
+    second = staged(parcel_table([parcel(1), parcel(2), parcel(3, weight=-1)]), 2)
+    settled = settle_rows("d1", [first, second], parcels, {"parcel": Ids()}, SECRET, files)
+    assert len(list(files.folder.iterdir())) == 4
+    settled.discard()
+    assert list(files.folder.iterdir()) == []
+
+
 def test_settling_adds_no_id_before_the_commit(
     parcels: Contract,
     parcel: Make,
@@ -109,7 +125,9 @@ def test_refused_repeats_are_protected(
     assert "sender 0" not in str(row)
 
 
-def test_seen_ids_answer_like_a_set() -> None:
+@pytest.mark.parametrize("max_run", [300, 2**22])
+def test_seen_ids_answer_like_a_set(monkeypatch: pytest.MonkeyPatch, max_run: int) -> None:
+    monkeypatch.setattr(seen_ids, "MAX_RUN", max_run)
     draw = np.random.default_rng(5)
     seen, truth = SeenIds(), set[str]()
     for _ in range(60):
@@ -121,6 +139,7 @@ def test_seen_ids_answer_like_a_set() -> None:
         seen.add(hashes.at(~(again | seen.contains(hashes))))
         truth |= set(ids)
         assert len(seen) == len(truth)
+    assert max(map(len, seen._runs)) <= max_run
 
 
 def test_seen_ids_tell_apart_hashes_that_share_their_first_half() -> None:

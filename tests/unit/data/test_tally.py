@@ -14,6 +14,7 @@ from app.contracts.rows import Contract
 from app.data.files import DELIVERY, Rows
 from app.data.intake import FOREVER, Judged, Window, judge_block
 from app.data.tally import MAX_EXAMPLES, MAX_PROBLEMS, OTHERS, Met, Problem, Tally, _cut
+from app.data.tally_json import tally_from_json, tally_to_json
 from app.security.privacy import Pseudonymiser
 
 Make = Callable[..., dict[str, object]]
@@ -92,7 +93,8 @@ def test_any_division_into_blocks_in_any_order_gives_the_tally_of_the_whole(
     rows = [parcel(i, weight=weight, rain=weight) for i, weight in enumerate(weights)]
     empty = parcel_table([parcel(0)]).slice(0, 0)
     whole = judged(strict, parcel_table(rows) if rows else empty)
-    parts = [tally_of(part, strict) for part in divided(whole, cuts)]
+    written = [tally_to_json(tally_of(part, strict)) for part in divided(whole, cuts)]
+    parts = [tally_from_json(content) for content in written]
     chance.shuffle(parts)  # type: ignore[attr-defined]
     merged, at_once = Tally.merge_all(parts), tally_of(whole, strict)
     assert (merged.accepted, merged.quarantined) == (at_once.accepted, at_once.quarantined)
