@@ -1,6 +1,7 @@
 """Keys change while rows are staged, captured and kept for serving; none of them is lost."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from app.data.sealing import key_of
 from app.data.storekeys import StoreKeys
 from app.security.keyring import FileKeyring, open_keyring
 from app.serving.capture import CLOSED, DAMAGED
-from app.serving.resealing import places_of
+from app.serving.resealing import CapturedRows, places_of
 from app.serving.shipping import adopt_spools
 from app.serving.upkeep import online_path, upkeep_lock
 from tests.sealed_world import EVERYTHING, NOON, PLACE, World, fill, orders, staged_half_way
@@ -87,6 +88,22 @@ def test_captured_rows_keep_their_key_until_they_are_shipped(world: World) -> No
     assert changed(world).retired == (old,)
     world.serve(6)
     assert {key_of(p.name) for p in world.config.spool_path.glob("*/*.open")} == {done.key}
+
+
+def test_no_key_is_retired_between_its_choice_and_the_segment_that_names_it(world: World) -> None:
+    keyring = open_keyring(world.config)
+    old = keyring.current()
+    with ThreadPoolExecutor(1) as pool:
+        with CapturedRows(world.config.spool_path).needing() as needed:
+            assert needed == {}
+            serving = pool.submit(world.serve, 0)
+            with pytest.raises(TimeoutError):
+                serving.result(timeout=0.3)
+            keyring.renew()
+            keyring.retire(old)
+        serving.result()
+    world.replica.ship()
+    assert world.tables.read("events").num_rows == 3
 
 
 def test_rows_of_a_dead_replica_are_adopted_after_the_change_and_damaged_ones_stay_readable(
