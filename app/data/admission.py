@@ -6,7 +6,7 @@ were read. Where the policy may stop an ingest, it runs before anything is commi
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -25,8 +25,11 @@ from app.data.report import rows_of_earlier, write_report
 from app.data.reporting import Arrived, make_report
 from app.data.settling import Settled
 from app.data.sql_pieces import SqlPiece
+from app.data.stagedfiles import StagedFiles
+from app.data.staging import Staged
 from app.data.tables import Tables
 from app.data.tally import Tally
+from app.data.tally_json import tally_from_json
 
 logger = logging.getLogger(__name__)
 
@@ -80,10 +83,13 @@ class Taken:
     left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def add(self, delivery: Delivery, settled: Settled) -> None:
-        """Count a settled delivery, reading its staged blocks one by one."""
-        parts = [self.tally, *map(self._accepted, settled.accepted())]
-        parts += map(self._refused, settled.refused())
-        self.tally = Tally.merge_all(parts)
+        """Count a settled delivery: its blocks as they were counted, or what is left of them."""
+        for block in settled.blocks:
+            if block.tally:
+                counted = tally_from_json(Path(block.tally).read_bytes())
+            else:
+                counted = Tally.merge_all(self._counted(block, settled.files))
+            self.tally = self.tally.merge(counted)
         self.num_in[delivery.digest] += settled.num_in
         self.files[delivery.digest] = PurePosixPath(delivery.name).name
         # Of JSON lines it is known only now which columns some had.
@@ -93,6 +99,12 @@ class Taken:
     def arrived(self) -> Arrived:
         """Put together what a report is about."""
         return Arrived(self.tally, self.num_in, list(self.num_in), self.files, self.left_out)
+
+    def _counted(self, block: Staged, files: StagedFiles) -> Iterator[Tally]:
+        if block.accepted:
+            yield self._accepted(files.read(block.accepted))
+        for path in block.refused:
+            yield self._refused(files.read(path))
 
     def _accepted(self, rows: pa.Table) -> Tally:
         return Tally.collect(rows, REFUSED.empty_table(), self.contract, self.columns)

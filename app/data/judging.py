@@ -4,7 +4,7 @@ Rows about erased subjects are refused before anything is written, and their con
 Knows contracts, windows and tombstones; knows nothing of Ray, sources or commits.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +23,8 @@ from app.data.settling import Ids
 from app.data.stagedfiles import StagedFiles
 from app.data.staging import STAGED, Staged, stage
 from app.data.tables import Tables
+from app.data.tally import Tally
+from app.data.tally_json import tally_to_json
 from app.data.validation import LABEL_COLUMNS
 from app.security.privacy import Pseudonymiser
 from app.security.secrets import pseudonym_key
@@ -65,7 +67,11 @@ def judge_and_stage(block: pa.Table, *, judging: Judging, window: Window) -> pa.
         judged = refuse_erased(judged, contract, judging.erased)
     hashes = [hash_unique(judged.accepted, column) for column in contract.unique]
     delivery: str = block[DELIVERY][0].as_py()
-    return stage(judged, hashes, delivery, block, judging.files).as_row()
+    staged = stage(judged, hashes, delivery, block, judging.files)
+    if staged.problem is None:
+        tally = tally_to_json(Tally.collect(judged.accepted, judged.refused, contract))
+        staged = replace(staged, tally=judging.files.note(tally, f"{staged.name}-tally"))
+    return staged.as_row()
 
 
 def stage_outcomes(rows: Rows, judging: Judging, window: Window, ids: Ids) -> Staged:

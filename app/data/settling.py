@@ -97,7 +97,7 @@ class Settled:
     def discard(self) -> None:
         """Delete the staged files of a delivery that is committed."""
         for block in self.blocks:
-            for path in filter(None, (block.accepted, *block.refused)):
+            for path in block.paths:
                 Path(path).unlink()
 
 
@@ -190,6 +190,8 @@ def _part(
         accepted=files.write(kept, f"{name}.kept") if kept.num_rows else None,
         refused=(*block.refused, files.write(refused, f"{name}.repeated")),
         reasons=merge_reasons([block.reasons, count_reasons(refused)]),
+        tally=None,
     )
-    Path(block.accepted).unlink()
+    for path in {*block.paths} - {*settled.paths}:
+        Path(path).unlink()
     return settled

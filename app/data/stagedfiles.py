@@ -34,6 +34,12 @@ class StagedFiles:
         pq.write_table(rows, aside, compression="lz4", encryption_properties=seal)
         return str(aside.replace(self.folder / f"{name}{ending}"))
 
+    def note(self, content: bytes, name: str) -> str:
+        """Write counts, which hold no private value, aside and rename them. Returns the path."""
+        aside = self.folder / f"{name}.{uuid.uuid4().hex}.tmp"
+        aside.write_bytes(content)
+        return str(aside.replace(self.folder / f"{name}.json"))
+
     def read(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Read a file, or some columns of it.
 

@@ -42,6 +42,7 @@ STAGED = pa.schema(
         ("reasons", pa.string()),
         ("problem", pa.string()),
         ("left_out", pa.list_(pa.string())),
+        ("tally", pa.string()),
     ]
 )
 
@@ -56,7 +57,8 @@ class Staged:
 
     `num_in` counts its rows as they were read, apart from what became of them. `reasons` counts
     refusals by what they say, without the values. With a `problem` there was no block: the piece
-    could not be read. `left_out` are columns that some of its rows had and that were dropped.
+    could not be read. `tally` is the file of what its rows add up to, while it holds for them.
+    `left_out` are columns that some of its rows had and that were dropped.
     """
 
     delivery: str
@@ -69,12 +71,23 @@ class Staged:
     reasons: dict[str, int] = field(default_factory=dict)
     problem: str | None = None
     left_out: tuple[str, ...] = ()
+    tally: str | None = None
 
     @classmethod
     def of_row(cls, row: dict[str, Any]) -> "Staged":
         """Read a block's row of STAGED."""
         lists = {name: tuple(row[name]) for name in ("refused", "left_out")}
         return cls(**{**row, **lists, "reasons": orjson.loads(row["reasons"])})
+
+    @property
+    def name(self) -> str:
+        """Name the block: a second try has the same name."""
+        return f"{self.delivery}-{self.first:012d}"
+
+    @property
+    def paths(self) -> list[str]:
+        """List its files."""
+        return [path for path in (self.accepted, *self.refused, self.tally) if path]
 
     def as_row(self) -> pa.Table:
         """Describe the block as a row of STAGED: what travels through a cluster."""

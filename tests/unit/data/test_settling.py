@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ from pydantic import SecretBytes
 
 from app.contracts.rows import Contract
 from app.data import seen as seen_ids
+from app.data.admission import Taken
+from app.data.deliveries import Delivery
 from app.data.intake import FOREVER, Window, judge_block
 from app.data.judging import Judging, judge_and_stage
 from app.data.pieces import Rows
@@ -93,6 +96,40 @@ def test_a_committed_delivery_leaves_no_staged_file(
     second = staged(parcel_table([parcel(1), parcel(2), parcel(3, weight=-1)]), 2)
     settled = settle_rows("d1", [first, second], parcels, {"parcel": Ids()}, SECRET, files)
     assert len(list(files.folder.iterdir())) == 4
+    settled.discard()
+    assert list(files.folder.iterdir()) == []
+
+
+def test_a_block_is_counted_as_what_is_left_of_it_would_be(
+    files: StagedFiles, parcels: Contract, parcel: Make, parcel_table: MakeTable
+) -> None:
+    table = parcel_table([parcel(0), parcel(1, weight=-1), parcel(2), parcel(0)])
+    block = Rows(table, np.arange(4), [], "d1").with_places()
+    judging = Judging(parcels, SECRET, Tombstones(KEY), files)
+    (row,) = judge_and_stage(block, judging=judging, window=Window(FOREVER, {})).to_pylist()
+    staged = Staged.of_row(row)
+    assert staged.tally is not None
+    settled = settle_rows("d1", [staged], parcels, {"parcel": Ids()}, SECRET, files)
+    assert settled.blocks == (staged,)
+    counted, found = Taken(parcels), Taken(parcels)
+    counted.add(Delivery("d1", "a.csv"), settled)
+    found.add(Delivery("d1", "a.csv"), replace(settled, blocks=(replace(staged, tally=None),)))
+    assert (counted.tally.num_accepted, counted.tally.num_quarantined) == (2, 2)
+    assert repr(counted.tally) == repr(found.tally)
+
+
+def test_a_tally_goes_with_the_rows_that_it_counted(
+    files: StagedFiles, parcels: Contract, parcel: Make, parcel_table: MakeTable
+) -> None:
+    judging = Judging(parcels, SECRET, Tombstones(KEY), files)
+    block = Rows(parcel_table([parcel(0), parcel(1)]), np.arange(2), [], "d1").with_places()
+    (row,) = judge_and_stage(block, judging=judging, window=Window(FOREVER, {})).to_pylist()
+    ids = Ids()
+    ids.before.add(hash_ids(pa.array(["P1"])))
+    settled = settle_rows("d1", [Staged.of_row(row)], parcels, {"parcel": ids}, SECRET, files)
+    taken = Taken(parcels)
+    taken.add(Delivery("d1", "a.csv"), settled)
+    assert (taken.tally.num_accepted, taken.tally.num_quarantined) == (1, 1)
     settled.discard()
     assert list(files.folder.iterdir()) == []
 
