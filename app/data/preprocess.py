@@ -26,7 +26,7 @@ from app.data.deliveries import Delivery, in_groups
 from app.data.halting import IngestStopped
 from app.data.ingestion import DeliveryCount, IngestResult, Progress, RefusedFile, Versions, total
 from app.data.intake import Window, mark_of
-from app.data.judging import Judging, judge_and_stage, read_seen, stage_outcomes
+from app.data.judging import Judging, judge_where_read, read_seen, stage_outcomes
 from app.data.pieces import MEGABYTE, SourceError
 from app.data.seen import SeenIds
 from app.data.settling import Ids, Settled, settle_outcomes, settle_rows
@@ -35,8 +35,6 @@ from app.data.staging import Staged, staging_folder
 from app.data.tables import Tables
 from app.data.validation import LABEL_COLUMNS
 from app.data.watching import Watch
-from app.security.privacy import Pseudonymiser
-from app.security.secrets import pseudonym_key
 
 PARTS: tuple[Part, ...] = ("events", "labels")
 GROUP_BYTES = 512 * MEGABYTE
@@ -64,8 +62,7 @@ def ingest(
     with staging_folder(config.workspace) as folder, arriving(config) as erased:
         rows_at, labels_at = (partial(position_of, tables, part) for part in PARTS)
         source = open_source(config, rows_at, labels_at, watch.looks, at)
-        pseudonymiser = Pseudonymiser(pseudonym_key(config))
-        judging = Judging(config.contract, pseudonymiser, erased, folder)
+        judging = Judging.of(config, erased.hashes, folder)
         run = _Run(config, tables, source, watch, judging, at)
         report = run.bring_in(until)
     for name in ("events", "quarantine", "labels"):
@@ -237,7 +234,13 @@ class _Run:
         next ones while it is committed. A block that a second try brings is the same one, by its
         first position.
         """
-        act = partial(judge_and_stage, judging=self.judging, window=plan.window)
+        act = partial(
+            judge_where_read,
+            config=self.config,
+            erased=self.judging.erased.hashes,
+            folder=self.judging.files.folder,
+            window=plan.window,
+        )
         staged: dict[str, dict[int, Staged]] = defaultdict(dict)
         waiting = deque(group)
         for block in map(Staged.of_row, self._blocks(group, act)):
@@ -267,7 +270,8 @@ class _Run:
         if problem:
             raise SourceError(problem)
         secret = self.judging.pseudonymiser
-        return settle_rows(delivery.digest, blocks, self.contract, self.seen, secret)
+        files = self.judging.files
+        return settle_rows(delivery.digest, blocks, self.contract, self.seen, secret, files)
 
     def _judge_labels(self, delivery: Delivery, window: Window) -> Settled:
         """Judge outcomes block by block; rows that they name must be known by now."""
@@ -275,8 +279,8 @@ class _Run:
         ids = self.seen[self.contract.id]
         for rows in self.source.labels(delivery):
             staged = stage_outcomes(rows, self.judging, window, ids)
-            blocks.append(settle_outcomes(staged, outcomes))
-        return Settled(delivery.digest, tuple(blocks), {})
+            blocks.append(settle_outcomes(staged, outcomes, self.judging.files))
+        return Settled(delivery.digest, tuple(blocks), {}, self.judging.files)
 
     def _tell(self, plan: Plan) -> None:
         done = sum(count.table == plan.part for count in self.counts)

@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from app.data.intake import Judged
 from app.data.pieces import NOWHERE, POSITION, left_out_of
 from app.data.seen import Hashes
+from app.data.stagedfiles import StagedFiles
 
 STAGING = "staging"
 HIGH, LOW = "__high", "__low"
@@ -83,7 +83,7 @@ class Staged:
 
 
 def stage(
-    judged: Judged, hashes: Sequence[Hashes], delivery: str, block: pa.Table, folder: Path
+    judged: Judged, hashes: Sequence[Hashes], delivery: str, block: pa.Table, files: StagedFiles
 ) -> Staged:
     """Write the files of a block of a delivery, as it was read and as it was judged.
 
@@ -97,9 +97,9 @@ def stage(
     name = f"{delivery}-{first:012d}"
     accepted = refused = None
     if judged.accepted.num_rows:
-        accepted = write(_hashed(judged.accepted, hashes), folder / name)
+        accepted = files.write(_hashed(judged.accepted, hashes), name)
     if judged.refused.num_rows:
-        refused = write(judged.refused, folder / f"{name}-refused")
+        refused = files.write(judged.refused, f"{name}-refused")
     return Staged(
         delivery,
         first,
@@ -120,25 +120,16 @@ def _hashed(rows: pa.Table, hashes: Sequence[Hashes]) -> pa.Table:
     return rows
 
 
-def write(rows: pa.Table, path: Path) -> str:
-    """Write rows aside and rename them: the file is whole or absent. Returns its path."""
-    final = path.with_name(f"{path.name}.parquet")
-    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    pq.write_table(rows, aside, compression="lz4")
-    aside.replace(final)
-    return str(final)
-
-
-def hashes_of(path: str, number: int = 0) -> Hashes:
+def hashes_of(files: StagedFiles, path: str, number: int = 0) -> Hashes:
     """Read hashes of a block's accepted rows: of ids, or of the next unique columns."""
     names = [f"{HIGH}{number}", f"{LOW}{number}"]
-    table = pq.read_table(path, columns=names)
+    table = files.read(path, names)
     return Hashes(*(table[name].to_numpy() for name in names))
 
 
-def known_in(path: str, column: str) -> npt.NDArray[np.bool_]:
+def known_in(files: StagedFiles, path: str, column: str) -> npt.NDArray[np.bool_]:
     """Tell which of a block's accepted rows have a value in a column."""
-    values = pq.read_table(path, columns=[column])[column]
+    values = files.read(path, [column])[column]
     known: npt.NDArray[np.bool_] = values.is_valid().to_numpy()
     return known
 
@@ -184,8 +175,19 @@ def clear_leftovers(workspace: Path) -> None:
     """Remove what killed ingests left. One that is at work did that itself, as it began."""
     if not (workspace / STAGING).is_dir():
         return
-    with contextlib.suppress(Busy), _alone(workspace) as root:
+    with contextlib.suppress(Busy), nothing_staged(workspace):
+        return
+
+
+@contextlib.contextmanager
+def nothing_staged(workspace: Path) -> Iterator[None]:
+    """Remove what killed ingests left, and let none begin meanwhile.
+
+    Raises Busy while one is at work.
+    """
+    with _alone(workspace) as root:
         _clear(root)
+        yield
 
 
 @contextlib.contextmanager

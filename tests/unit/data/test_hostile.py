@@ -24,6 +24,7 @@ from app.data.intake import FOREVER, Window, judge_block
 from app.data.pieces import POSITION
 from app.data.seen import hash_ids
 from app.data.settling import Ids, Settled, settle_rows
+from app.data.stagedfiles import StagedFiles
 from app.data.staging import stage
 from app.security.privacy import Pseudonymiser
 
@@ -41,7 +42,7 @@ Take = Callable[[Path, str], Settled]
 
 
 @pytest.fixture
-def take(tmp_path: Path, parcels: Contract) -> Take:
+def take(files: StagedFiles, parcels: Contract) -> Take:
     """A function that takes a file in, all but the commit."""
 
     def make(path: Path, kind: str) -> Settled:
@@ -51,8 +52,8 @@ def take(tmp_path: Path, parcels: Contract) -> Take:
                 block = rows.with_places()
                 judged = judge_block(block, parcels, Window(FOREVER, {}), SECRET)
                 hashes = hash_ids(judged.accepted["parcel"])
-                blocks.append(stage(judged, [hashes], "d", block, tmp_path))
-        return settle_rows("d", blocks, parcels, {"parcel": Ids()}, SECRET)
+                blocks.append(stage(judged, [hashes], "d", block, files))
+        return settle_rows("d", blocks, parcels, {"parcel": Ids()}, SECRET, files)
 
     return make
 
