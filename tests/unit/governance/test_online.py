@@ -17,7 +17,7 @@ from app.data.derived import with_windows
 from app.data.online import OnlineStore
 from app.data.snapshots import load_snapshot, snapshot_rows
 from app.data.storefile import StoreBusy
-from app.data.tables import Tables
+from app.data.tables import open_tables
 from app.governance.eraser import Eraser
 from app.governance.online import WindowStore
 from app.governance.verification import verify_receipt
@@ -40,13 +40,13 @@ WINDOWS = (
 class Online:
     """A workspace with people in every store, in which windows were declared later."""
 
-    def __init__(self, folder: Path) -> None:
-        self.world = make_world(folder, num_subjects=12, rows_each=4)
+    def __init__(self, folder: Path, *, sealed: bool = False) -> None:
+        self.world = make_world(folder, num_subjects=12, rows_each=4, sealed=sealed)
         contract = Contract.model_validate(CONTRACT.model_dump() | {"windows": WINDOWS})
         serving = self.world.config.serving.model_copy(update={"window_reach_days": 400.0})
         changes = {"contract": contract, "serving": serving}
         self.config: Config = self.world.config.model_copy(update=changes)
-        self.tables = Tables(self.config.tables_path, contract)
+        self.tables = open_tables(self.config)
         opened = open_online(self.config)
         assert opened is not None
         self.store: OnlineStore = opened
@@ -76,9 +76,9 @@ class Online:
         return self.store.values(rows, asked), offline
 
 
-@pytest.fixture
-def online(tmp_path: Path) -> Iterator[Online]:
-    made = Online(tmp_path / "workspace")
+@pytest.fixture(params=["plain", "sealed"])
+def online(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Online]:
+    made = Online(tmp_path / "workspace", sealed=request.param == "sealed")
     yield made
     made.store.close()
     made.world.ledger.close()
@@ -146,6 +146,30 @@ def test_a_former_declaration_that_names_somebody_goes(online: Online) -> None:
     assert receipt.counts["online"] > 0
     assert receipt.verified
     assert not former.exists()
+
+
+def test_a_former_declaration_that_names_nobody_of_them_stays(online: Online) -> None:
+    fewer = online.contract.model_copy(update={"windows": online.contract.windows[:2]})
+    config = online.config.model_copy(update={"contract": fewer})
+    nobody = online.world.tombstones.having({("subject", "0" * 32)})
+    assert WindowStore(config).count(nobody) == 0
+    WindowStore(config).forget(nobody)
+    assert online_path(online.config).exists()
+
+
+def test_a_former_declaration_that_nobody_can_open_goes(tmp_path: Path) -> None:
+    online = Online(tmp_path / "workspace", sealed=True)
+    online.store.close()
+    online.world.ledger.close()
+    former = online_path(online.config)
+    former.with_suffix(".key").unlink()
+    fewer = online.contract.model_copy(update={"windows": online.contract.windows[:2]})
+    store = WindowStore(online.config.model_copy(update={"contract": fewer}))
+    nobody = online.world.tombstones
+    assert store.count(nobody) == len(list(former.parent.iterdir()))
+    store.forget(nobody)
+    assert store.count(nobody) == 0
+    assert list(former.parent.iterdir()) == []
 
 
 def test_a_file_that_others_keep_busy_blocks_the_erasure_which_resumes(
