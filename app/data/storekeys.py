@@ -7,7 +7,7 @@ holds two, the newer first: whoever opens the store meanwhile tries both.
 import secrets
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from app.contracts.rows import Frozen
 from app.security.keyring import KEY_BYTES, Keyring
@@ -20,7 +20,7 @@ class WrappedKey(Frozen):
     """A data key as it lies on disk: hexadecimal, and the id of the master key that opens it."""
 
     master: str
-    wrapped: str
+    wrapped: str = Field(pattern="^([0-9a-f]{2})+$")
 
 
 KEYS = TypeAdapter(tuple[WrappedKey, ...])
@@ -35,11 +35,19 @@ class StoreKeys:
         self._keyring = keyring
 
     def read(self) -> list[bytes]:
-        """Give the data keys, the newest first; none where there is no file.
+        """Give the data keys that the ring opens, the newest first; none where there is no file.
 
-        Raises SecretError when the ring does not open them.
+        Raises SecretError when there are some and it opens none.
         """
-        return [self._keyring.unwrap(bytes.fromhex(k.wrapped), k.master) for k in self._wrapped()]
+        opened, problems = list[bytes](), list[SecretError]()
+        for key in self._wrapped():
+            try:
+                opened.append(self._keyring.unwrap(bytes.fromhex(key.wrapped), key.master))
+            except SecretError as error:
+                problems.append(error)
+        if problems and not opened:
+            raise problems[0]
+        return opened
 
     def masters(self) -> tuple[str, ...]:
         """Give the ids of the master keys that are needed. Raises SecretError for another file."""
