@@ -26,13 +26,15 @@ from app.data.deliveries import Delivery, in_groups
 from app.data.halting import IngestStopped
 from app.data.ingestion import DeliveryCount, IngestResult, Progress, RefusedFile, Versions, total
 from app.data.intake import Window, mark_of
-from app.data.judging import Judging, judge_where_read, read_seen, stage_outcomes
+from app.data.judging import Judging, judge_where_read, stage_outcomes
 from app.data.pieces import MEGABYTE, SourceError
+from app.data.readmission import may_readmit, readmit
 from app.data.seen import SeenIds
-from app.data.settling import Ids, Settled, settle_outcomes, settle_rows
+from app.data.settling import Settled, settle_outcomes, settle_rows
 from app.data.sources import Source, open_source
 from app.data.staging import Staged, staging_folder
 from app.data.tables import Tables
+from app.data.uniqueness import UniqueValues
 from app.data.validation import LABEL_COLUMNS
 from app.data.watching import Watch
 
@@ -65,11 +67,13 @@ def ingest(
         judging = Judging.of(config, erased.hashes, folder)
         run = _Run(config, tables, source, watch, judging, at)
         report = run.bring_in(until)
+        num_readmitted = run.readmit()
     for name in ("events", "quarantine", "labels"):
         tables.compact(name, config.tables.small_bytes, config.tables.max_small_files)
     refused = [RefusedFile(name=r.name, problem=r.problem) for r in watch.looks.refused]
     path = str(report) if report else None
-    return total(run.counts, versions_of(tables), watch.looks.waiting, refused, path)
+    result = total(run.counts, versions_of(tables), watch.looks.waiting, refused, path)
+    return result.model_copy(update={"num_readmitted": num_readmitted})
 
 
 def versions_of(tables: Tables) -> Versions:
@@ -99,28 +103,7 @@ class _Run:
         self.held: list[tuple[Plan, Delivery, Settled]] | None = (
             [] if config.intake.may_stop else None
         )
-        self._seen: dict[str, Ids] | None = None
-        self._version: int | None = None
-
-    @property
-    def seen(self) -> dict[str, Ids]:
-        """What is in unique columns: read once, and again only when others added some."""
-        if self._seen is None:
-            self._version = self.tables.version("events")
-            if self._saw_all():
-                self._seen = {name: Ids(before) for name, before in self.watch.seen.items()}
-            else:
-                self._seen = read_seen(self.tables, self.contract)
-        return self._seen
-
-    def _saw_all(self) -> bool:
-        """Tell whether the last ingest of this watch saw all that is in."""
-        if self.watch.seen_at is None:
-            return False
-        version, erased = self.watch.seen_at
-        return erased == self.judging.erased.hashes and not self.tables.grew_since(
-            "events", version
-        )
+        self.unique = UniqueValues(tables, self.contract, watch, judging.erased)
 
     def bring_in(self, until: datetime | None) -> Path | None:
         """Bring in rows, then outcomes, and leave a report; returns its path, if there is one."""
@@ -151,8 +134,15 @@ class _Run:
             raise
         for plan, delivery, settled in self.held or ():
             self._commit(plan, delivery, settled)
-        self._leave_seen()
+        self.unique.leave()
         return report
+
+    def readmit(self) -> int:
+        """Take up outcomes that came before their rows; returns how many."""
+        if self.watch.stop() or not may_readmit(self.tables):
+            return 0
+        ids = self.unique.seen[self.contract.id]
+        return readmit(self.tables, ids, self.unique.reached, self.judging.erased, self.at)
 
     def _admit(self, until: datetime | None) -> Path | None:
         rows, outcomes = (self.taken[part].arrived() for part in PARTS)
@@ -160,16 +150,6 @@ class _Run:
             # A follower looks every few seconds; that nothing came is told once, when it began.
             return None
         return admit(self.config, self.tables, rows, outcomes, self.at, until)
-
-    def _leave_seen(self) -> None:
-        """Leave what was seen to the next ingest of the same watch, unless others added some."""
-        if self._seen is None or not self.watch.looks.following:
-            return
-        for ids in self._seen.values():
-            ids.before.merge(ids.added)
-        self.watch.seen = {name: ids.before for name, ids in self._seen.items()}
-        known = self._version is not None
-        self.watch.seen_at = (self._version or 0, self.judging.erased.hashes) if known else None
 
     def _bring_rows(self, plan: Plan) -> None:
         """Bring in rows up to a moment: groups of deliveries are judged together, in order."""
@@ -202,16 +182,14 @@ class _Run:
             self._commit(plan, delivery, settled)
         else:
             self.held.append((plan, delivery, settled))
-        for name, ids in settled.ids.items():
-            self.seen[name].added.merge(ids)
+        self.unique.add(settled.ids)
 
     def _commit(self, plan: Plan, delivery: Delivery, settled: Settled) -> None:
         last = delivery is plan.pending[-1] and not self.watch.looks.refused
         version = commit_delivery(self.tables, plan, delivery, settled, self.at, last=last)
         settled.discard()
-        if plan.part == "events" and self._version is not None:
-            others = version is None or self.tables.grew_since("events", self._version, version)
-            self._version = None if others else version
+        if plan.part == "events":
+            self.unique.note(version)
         self.counts.append(
             DeliveryCount(
                 name=delivery.name,
@@ -271,12 +249,12 @@ class _Run:
             raise SourceError(problem)
         secret = self.judging.pseudonymiser
         files = self.judging.files
-        return settle_rows(delivery.digest, blocks, self.contract, self.seen, secret, files)
+        return settle_rows(delivery.digest, blocks, self.contract, self.unique.seen, secret, files)
 
     def _judge_labels(self, delivery: Delivery, window: Window) -> Settled:
         """Judge outcomes block by block; rows that they name must be known by now."""
         outcomes, blocks = SeenIds(), list[Staged]()
-        ids = self.seen[self.contract.id]
+        ids = self.unique.seen[self.contract.id]
         for rows in self.source.labels(delivery):
             staged = stage_outcomes(rows, self.judging, window, ids)
             blocks.append(settle_outcomes(staged, outcomes, self.judging.files))
