@@ -166,10 +166,10 @@ def bring_in(world: World, rows: pa.Table, commit: int) -> None:
     checked = validate(rows, CONTRACT, pseudonymiser=Pseudonymiser(pseudonym_key(config)))
     at = START + timedelta(days=30 * commit)
     if checked.quarantined.num_rows:
-        tables.append("quarantine", tables.quarantine_rows(checked.quarantined, at, "test"))
+        tables.append("quarantine", tables.complete("quarantine", checked.quarantined, at, "test"))
     if not checked.accepted.num_rows:
         return
-    events = tables.event_rows(checked.accepted, at, "serving" if commit % 2 else "test")
+    events = tables.complete("events", checked.accepted, at, "serving" if commit % 2 else "test")
     tables.append("events", events)
     tables.append("predictions", _predictions(events, at))
     tables.append("labels", _labels(events, at, label=commit % 2))
@@ -214,8 +214,8 @@ def _leave_in_spool(world: World, rows: pa.Table) -> None:
     """Capture rows as a replica does that dies before it ships them."""
     tables = world.tables
     secret = Pseudonymiser(pseudonym_key(world.config))
-    events = tables.event_rows(
-        validate(rows, CONTRACT, pseudonymiser=secret).accepted, NOW, "serving"
+    events = tables.complete(
+        "events", validate(rows, CONTRACT, pseudonymiser=secret).accepted, NOW, "serving"
     )
     schemas = {name: tables.schema(name) for name in NAMES}
     spool = Spool(world.config.spool_path, schemas, keyring=tables.sealing.for_new)

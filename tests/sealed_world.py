@@ -111,7 +111,9 @@ class World:
     def serve(self, first: int) -> None:
         """Keep rows as a replica does before it answers."""
         secret = Pseudonymiser(pseudonym_key(self.config))
-        rows = self.tables.event_rows(secret.protect(orders(first), CONTRACT), NOON, "serving")
+        rows = self.tables.complete(
+            "events", secret.protect(orders(first), CONTRACT), NOON, "serving"
+        )
         self.replica.predictor.spool.append({"events": rows})
 
 

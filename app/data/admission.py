@@ -12,12 +12,11 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from app.config import Config
 from app.contracts.rows import TIMESTAMP, Column, Contract
-from app.contracts.times import micros_in
 from app.data.deliveries import Delivery
+from app.data.freshness import newest_asked
 from app.data.halting import IngestStopped
 from app.data.intake import REFUSED, TIME
 from app.data.pieces import DELIVERY, Piece
@@ -55,7 +54,7 @@ def admit(
         outcomes,
         at,
         until=until,
-        newest_before=_newest(tables) if policy.max_age_hours is not None else None,
+        newest_before=newest_asked(tables) if policy.max_age_hours is not None else None,
         earlier=rows_of_earlier(folder, policy.num_earlier),
     )
     if report.verdict.action == "pass" and not rows.pending and not outcomes.pending:
@@ -117,12 +116,3 @@ class Taken:
 
 def _by_row(piece: Piece | SqlPiece) -> bool:
     return isinstance(piece, Piece) and piece.kind == "jsonl"
-
-
-def _newest(tables: Tables) -> int | None:
-    """Return the newest time asked of the rows that are in, in microseconds since 1970."""
-    newest: int | None = None
-    for part in tables.scan("events", ["prediction_time"]):
-        latest: int | None = pc.max(micros_in(part["prediction_time"])).as_py()
-        newest = max((time for time in (newest, latest) if time is not None), default=None)
-    return newest

@@ -123,6 +123,19 @@ class DataFiles:
                 rows = opened.read_row_group(number, columns=None if columns is None else names)
                 yield self._shaped(rows, schema)
 
+    def latest(self, path: str, column: str) -> datetime | None:
+        """Return the latest time in a column of a file: from its footer, if it stands there."""
+        if column in self._with_statistics:
+            with pq.ParquetFile(self.folder / path) as opened:
+                footer = opened.metadata
+            place = footer.schema.names.index(column)
+            groups = (footer.row_group(i).column(place) for i in range(footer.num_row_groups))
+            found = [group.statistics for group in groups if group.num_values]
+            if all(each is not None and each.has_min_max for each in found):
+                return max((each.max for each in found), default=None)
+        read = (pc.max(part[column]).as_py() for part in self.row_groups(path, [column]))
+        return max((time for time in read if time is not None), default=None)
+
     def scan(self, table: DeltaTable, columns: Sequence[str], expression: Any) -> pa.Table:
         """Read columns of the rows of a version that an Arrow expression (or None) takes.
 

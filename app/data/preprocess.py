@@ -23,6 +23,7 @@ from app.data.admission import Taken, admit
 from app.data.admitting import Part, Plan, commit_delivery, plan_of, position_of
 from app.data.arrivals import arriving
 from app.data.deliveries import Delivery, in_groups
+from app.data.freshness import Turn, is_stale, newest_asked, turn
 from app.data.halting import IngestStopped
 from app.data.ingestion import DeliveryCount, IngestResult, Progress, RefusedFile, Versions, total
 from app.data.intake import Window, mark_of
@@ -38,6 +39,7 @@ from app.data.uniqueness import UniqueValues
 from app.data.validation import LABEL_COLUMNS
 from app.data.watching import Watch
 
+logger = logging.getLogger(__name__)
 PARTS: tuple[Part, ...] = ("events", "labels")
 GROUP_BYTES = 512 * MEGABYTE
 GROUP_DELIVERIES = 64
@@ -146,10 +148,23 @@ class _Run:
 
     def _admit(self, until: datetime | None) -> Path | None:
         rows, outcomes = (self.taken[part].arrived() for part in PARTS)
-        if self.watch.looks.following and not rows.pending and not outcomes.pending:
-            # A follower looks every few seconds; that nothing came is told once, when it began.
+        turned = self._turned(rows.tally.newest)
+        silent = self.watch.looks.following and not rows.pending and not outcomes.pending
+        if silent and turned != "stale":
+            # A follower looks every few seconds; that nothing comes is told once, when it matters.
             return None
         return admit(self.config, self.tables, rows, outcomes, self.at, until)
+
+    def _turned(self, newest: int | None) -> Turn | None:
+        """Say whether the feed of a follower has just become stale, or fresh again."""
+        if not self.watch.looks.following or self.config.intake.max_age_hours is None:
+            return None
+        times = [time for time in (newest, newest_asked(self.tables)) if time is not None]
+        stale = is_stale(max(times, default=None), self.at, self.config.intake)
+        turned, self.watch.stale = turn(self.watch.stale, stale), stale
+        if turned == "fresh":
+            logger.warning("ingest of %s: its newest row is fresh again", self.config.name)
+        return turned
 
     def _bring_rows(self, plan: Plan) -> None:
         """Bring in rows up to a moment: groups of deliveries are judged together, in order."""

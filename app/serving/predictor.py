@@ -82,7 +82,7 @@ class Predictor:
         checked = validate_rows(rows, contract, pseudonymiser=self.pseudonymiser)
         checked = refuse_checked(checked, contract, self.erased())
         rejected = _rejected(checked.quarantined)
-        kept = {"quarantine": self.tables.quarantine_rows(checked.quarantined, at, SOURCE)}
+        kept = {"quarantine": self.tables.complete("quarantine", checked.quarantined, at, SOURCE)}
         if checked.accepted.num_rows == 0:
             self._keep(kept)
             got = f"none of {len(request.rows)} rows is acceptable"
@@ -90,7 +90,7 @@ class Predictor:
         # The windows' values are logged with the row: what was used can be used again.
         rows = self._with_windows(checked.accepted, at)
         probabilities = _checked(champion.predict(rows))
-        events = self.tables.event_rows(rows, at, SOURCE)
+        events = self.tables.complete("events", rows, at, SOURCE)
         keys = _keys(request, checked.accepted[contract.id], checked.positions)
         predictions = self._predictions(events, probabilities, keys, generation, at)
         self._keep({"events": events, "predictions": predictions, **kept})

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from app.data.looks import Looks
 from app.data.preprocess import ingest
 from app.data.tables import Tables, open_tables
 from app.data.watching import Watch
-from app.sections import SourceConfig
+from app.sections import IntakeConfig, SourceConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -157,6 +157,30 @@ def test_an_outcome_that_comes_before_its_row_is_taken_up_with_it(
     labels = tables_of(config).read("labels")
     assert sorted(labels["row_id"].to_pylist()) == ["P0", "P1"]
     assert bring_in(config).num_readmitted == 0
+
+
+def test_a_feed_that_falls_silent_is_told_once(
+    shop: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_csv(tmp_path / "in", "0.csv", parcel(27))
+    config = shop(kind="csv", events=str(tmp_path / "in"))
+    config = config.model_copy(update={"intake": IntakeConfig(max_age_hours=24 * 5)})
+    watch, begun = Watch(looks=Looks(following=True)), datetime(2024, 3, 30, tzinfo=UTC)
+
+    def look(days: float) -> str:
+        caplog.clear()
+        watch.looks.begin(2e9 + days)
+        result = ingest(config, tables_of(config), at=begun + timedelta(days=days), watch=watch)
+        return " ".join([*caplog.messages, "report" if result.report else "nothing"])
+
+    assert look(0) == "report"
+    assert look(1) == "nothing"
+    assert "the newest row, of 2024-03-28T10:00:00+00:00, is 134.0 hours old" in look(4)
+    assert look(5) == "nothing"
+    write_csv(tmp_path / "in", "1.csv", {**parcel(100), "promised": "2024-04-04T12:00:00Z"})
+    assert look(6) == "ingest of flights: its newest row is fresh again report"
+    assert look(7) == "nothing"
+    assert "hours old" in look(12)
 
 
 def test_deliveries_are_committed_in_their_order(shop: Open, tmp_path: Path) -> None:

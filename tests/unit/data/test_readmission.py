@@ -43,7 +43,7 @@ class World:
         times = pa.array([START] * len(numbers), pa.timestamp("us", tz="UTC"))
         rows = rows.set_column(rows.schema.get_field_index("promised"), "promised", times)
         rows = rows.select(self.contract.schema.names).cast(self.contract.schema)
-        self.tables.append("events", self.tables.event_rows(rows, self.now, "ingest:rows"))
+        self.tables.append("events", self.tables.complete("events", rows, self.now, "ingest:rows"))
 
     def outcomes(self, *told: Told, source: str = "ingest:outcomes") -> None:
         """Judge outcomes (row, label or None for void, day known) as an ingest does."""

@@ -254,6 +254,6 @@ def test_rows_that_are_in_already_keep_the_data_fresh(
     rows, _ = arrive(rows_of(parcel))
     row = parcel(3, promised=AT - timedelta(hours=600))
     accepted = pa.Table.from_pylist([row], config.contract.schema)
-    tables.append("events", tables.event_rows(accepted, AT, "test"))
+    tables.append("events", tables.complete("events", accepted, AT, "test"))
     assert rows.pending
     assert admit(config, tables, nothing, nothing, AT) is None
