@@ -32,6 +32,12 @@ def live_files(table: DeltaTable) -> list[LiveFile]:
     return [LiveFile(*values) for values in zip(*columns, strict=True)]
 
 
+def live_paths(folder: Path) -> list[str]:
+    """Name the files of a table's latest version, oldest first; none when there is no table."""
+    table = open_table(folder)
+    return [] if table is None else [file.path for file in live_files(table)]
+
+
 def open_table(folder: Path, version: int | None = None) -> DeltaTable | None:
     """Open a table at a version, by default the latest; None when there is no table."""
     try:

@@ -143,8 +143,7 @@ class _Run:
         """Take up outcomes that came before their rows; returns how many."""
         if self.watch.stop() or not may_readmit(self.tables):
             return 0
-        ids = self.unique.seen[self.contract.id]
-        return readmit(self.tables, ids, self.unique.reached, self.judging.erased, self.at)
+        return readmit(self.tables, self.watch.waiting, self.judging.erased, self.at)
 
     def _admit(self, until: datetime | None) -> Path | None:
         rows, outcomes = (self.taken[part].arrived() for part in PARTS)

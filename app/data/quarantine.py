@@ -6,6 +6,8 @@ judged or stored.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
 
 import numpy as np
 import orjson
@@ -85,9 +87,17 @@ def _text(value: object) -> str:
 
 
 def _plain(value: object) -> object:
-    """Return what JSON can hold: no NaN, no infinity, no integer beyond 64 bits, no broken text."""
+    """Return what JSON can hold: no NaN, no infinity, no integer beyond 64 bits, no broken text.
+
+    A time, or a decimal number, is written so that it can be read again: an outcome may be.
+    """
     if isinstance(value, float):
         return value if np.isfinite(value) else str(value)
+    if isinstance(value, datetime):
+        # One of nanoseconds is of a class that JSON knows nothing of.
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return str(value)
     try:
         orjson.dumps(value)
     except orjson.JSONEncodeError:

@@ -21,7 +21,7 @@ from deltalake.exceptions import CommitFailedError
 
 from app.config import Config
 from app.contracts.rows import TIMESTAMP, Contract
-from app.data.commits import add_columns, commit, is_in, live_files, open_or_create, open_table
+from app.data.commits import add_columns, commit, is_in, live_paths, open_or_create, open_table
 from app.data.compaction import SMALL_BYTES, compact_files
 from app.data.datafiles import DataFile, DataFiles
 from app.data.delta_log import added, latest_version, path_of, sync, transactions
@@ -126,7 +126,9 @@ class Tables:
 
         `filters` is an Arrow compute expression or a list of (column, operator, value).
         """
-        wanted = self._wanted(name, columns)
+        wanted = self.schema(name)
+        if columns is not None:
+            wanted = pa.schema([wanted.field(column) for column in columns])
         expression = pq.filters_to_expression(filters) if isinstance(filters, list) else filters
         with self._using(name):
             table = open_table(self.folder(name), version)
@@ -140,21 +142,24 @@ class Tables:
                     "those of recent versions and of snapshots of live models"
                 ) from error
 
-    def scan(self, name: TableName, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Read some columns of a table's latest version in parts, holding one at a time."""
+    def scan(
+        self, name: TableName, columns: Sequence[str], after: int | None = None
+    ) -> Iterator[pa.Table]:
+        """Read some columns of a table's latest version in parts, holding one at a time.
+
+        `after` a version only what was appended since; all where a file of that is gone.
+        """
         files = self.files(name)
         with self._using(name):
-            table = open_table(self.folder(name))
-            for file in [] if table is None else live_files(table):
-                yield from files.row_groups(file.path, columns)
+            paths = None if after is None else self._appended(name, after, self.version(name))
+            for path in live_paths(files.folder) if paths is None else paths:
+                yield from files.row_groups(path, columns)
 
     def latest(self, name: TableName, column: str) -> datetime | None:
         """Return the latest time in a column of a table's latest version; None without rows."""
         files = self.files(name)
         with self._using(name):
-            table = open_table(self.folder(name))
-            live = [] if table is None else live_files(table)
-            found = [files.latest(file.path, column) for file in live]
+            found = [files.latest(path, column) for path in live_paths(files.folder)]
         return max((time for time in found if time is not None), default=None)
 
     def read_since(self, name: TableName, after: int) -> tuple[pa.Table, int]:
@@ -167,12 +172,10 @@ class Tables:
         files = self.files(name)
         with self._using(name):
             reached = self.version(name)
-            appended = (added(files.folder, version) for version in range(after + 1, reached + 1))
-            paths = [path_of(add) for adds in appended for add in adds]
-            if all((files.folder / path).exists() for path in paths):
-                parts = [files.read(path) for path in paths]
-                rows = pa.concat_tables(parts) if parts else files.schema.empty_table()
-                return rows, max(after, reached)
+            paths = self._appended(name, after, reached)
+            if paths is not None:
+                parts = [files.schema.empty_table(), *map(files.read, paths)]
+                return pa.concat_tables(parts), max(after, reached)
         if after >= 0:
             raise VersionGone(
                 f"table {name}: files appended after version {after} are gone, merged with older "
@@ -182,9 +185,9 @@ class Tables:
 
     def grew_since(self, name: TableName, version: int, before: int | None = None) -> bool:
         """Tell whether rows were appended after a version, and before another if it is given."""
-        later = range(version + 1, before or self.version(name) + 1)
+        reached = self.version(name) if before is None else before - 1
         with self._using(name):
-            return any(added(self.folder(name), each) for each in later)
+            return self._appended(name, version, reached) != []
 
     def compact(
         self, name: TableName, small_bytes: int = SMALL_BYTES, max_small_files: int = 1
@@ -229,6 +232,12 @@ class Tables:
             with exclusive(folder):
                 finish_replacement(folder)
 
+    def _appended(self, name: TableName, after: int, reached: int) -> list[str] | None:
+        """Name the files that were appended between versions; None when one of them is gone."""
+        folder, versions = self.folder(name), range(after + 1, reached + 1)
+        paths = [path_of(add) for version in versions for add in added(folder, version)]
+        return paths if all((folder / path).exists() for path in paths) else None
+
     def _append(
         self,
         name: TableName,
@@ -270,10 +279,6 @@ class Tables:
         sync(files.folder)
         return written
 
-    def _wanted(self, name: TableName, columns: Sequence[str] | None) -> pa.Schema:
-        schema = self.schema(name)
-        return schema if columns is None else pa.schema([schema.field(name) for name in columns])
-
     def _fit(self, name: TableName, rows: pa.Table) -> pa.Table:
         schema = self.schema(name)
         rows = with_nulls(rows, schema, self._later[name])
@@ -286,11 +291,8 @@ class Tables:
 
 
 def _as_list(transaction: Any) -> list[tuple[str, int]]:
-    if transaction is None:
-        return []
-    if isinstance(transaction, tuple) and transaction and isinstance(transaction[0], str):
-        return [(transaction[0], transaction[1])]
-    return list(transaction)
+    given = list(transaction or ())
+    return [(given[0], given[1])] if given and isinstance(given[0], str) else given
 
 
 def open_tables(config: Config) -> Tables:

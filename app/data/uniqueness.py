@@ -25,7 +25,6 @@ class UniqueValues:
         self._tables, self._contract = tables, contract
         self._watch, self._erased = watch, erased
         self._seen: dict[str, Ids] | None = None
-        self._read_at = -1
         # The version that all of them are in; None once others added rows meanwhile.
         self._version: int | None = None
 
@@ -33,17 +32,12 @@ class UniqueValues:
     def seen(self) -> dict[str, Ids]:
         """What is in: read again only when others than this watch added some."""
         if self._seen is None:
-            self._version = self._read_at = self._tables.version("events")
+            self._version = self._tables.version("events")
             if self._saw_all():
                 self._seen = {name: Ids(before) for name, before in self._watch.seen.items()}
             else:
                 self._seen = read_seen(self._tables, self._contract)
         return self._seen
-
-    @property
-    def reached(self) -> int:
-        """A version of the events of which every row is known here."""
-        return self._read_at if self._version is None else self._version
 
     def add(self, added: Mapping[str, SeenIds]) -> None:
         """Add what a delivery brings in."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from app.data.ingestion import Progress
 from app.data.looks import Looks
+from app.data.readmission import Waiting
 from app.data.seen import SeenIds
 from app.security.tombstones import Hashes as Erased
 
@@ -22,6 +23,7 @@ class Watch:
 
     `stop` is asked between deliveries: what is committed stays, the rest is for another time.
     `stopped` are the deliveries that the policy refused: they are not judged again as they were.
+    `waiting` are the rows that quarantined outcomes wait for.
     `stale` says whether the newest row was too old at the last look, None before the first.
     """
 
@@ -29,6 +31,7 @@ class Watch:
     stop: Callable[[], bool] = bool
     looks: Looks = field(default_factory=Looks)
     stopped: frozenset[str] = frozenset()
+    waiting: Waiting = field(default_factory=Waiting)
     stale: bool | None = None
     seen: dict[str, SeenIds] = field(default_factory=dict)
     seen_at: tuple[int, Erased] | None = None
