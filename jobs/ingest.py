@@ -114,6 +114,9 @@ def run(
     except IngestStopped as stopped:
         typer.secho(f"page: {write_ingest_page(stopped.report)}", err=True)
         raise
+    finally:
+        if watch is not None and watch.silence is not None:
+            write_ingest_page(watch.silence)
     if result.report:
         write_ingest_page(Path(result.report))
     return result

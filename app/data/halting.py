@@ -59,6 +59,7 @@ class IngestStopped(ValueError):
             f"the ingest stops, nothing was brought in: {'; '.join(reasons)}; see {report}; "
             "mend the source, or change the bound in intake, and run it again"
         )
+        self.verdict = verdict
         self.report = report
 
 

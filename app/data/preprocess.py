@@ -23,7 +23,6 @@ from app.data.admission import Taken, admit
 from app.data.admitting import Part, Plan, commit_delivery, plan_of, position_of
 from app.data.arrivals import arriving
 from app.data.deliveries import Delivery, in_groups
-from app.data.freshness import Turn, is_stale, newest_asked, turn
 from app.data.halting import IngestStopped
 from app.data.ingestion import DeliveryCount, IngestResult, Progress, RefusedFile, Versions, total
 from app.data.intake import Window, mark_of
@@ -32,6 +31,7 @@ from app.data.pieces import MEGABYTE, SourceError
 from app.data.readmission import may_readmit, readmit
 from app.data.seen import SeenIds
 from app.data.settling import Settled, settle_outcomes, settle_rows
+from app.data.silence import notice_silence, told_by
 from app.data.sources import Source, open_source
 from app.data.staging import Staged, staging_folder
 from app.data.tables import Tables
@@ -39,7 +39,6 @@ from app.data.uniqueness import UniqueValues
 from app.data.validation import LABEL_COLUMNS
 from app.data.watching import Watch
 
-logger = logging.getLogger(__name__)
 PARTS: tuple[Part, ...] = ("events", "labels")
 GROUP_BYTES = 512 * MEGABYTE
 GROUP_DELIVERIES = 64
@@ -63,13 +62,20 @@ def ingest(
     Tables that came to have many small files are compacted.
     """
     watch, at = watch or Watch(), at or datetime.now(UTC)
-    with staging_folder(config.workspace) as folder, arriving(config) as erased:
-        rows_at, labels_at = (partial(position_of, tables, part) for part in PARTS)
-        source = open_source(config, rows_at, labels_at, watch.looks, at)
-        judging = Judging.of(config, erased.hashes, folder)
-        run = _Run(config, tables, source, watch, judging, at)
-        report = run.bring_in(until)
-        num_readmitted = run.readmit()
+    watch.silence = None
+    try:
+        with staging_folder(config.workspace) as folder, arriving(config) as erased:
+            rows_at, labels_at = (partial(position_of, tables, part) for part in PARTS)
+            source = open_source(config, rows_at, labels_at, watch.looks, at)
+            judging = Judging.of(config, erased.hashes, folder)
+            run = _Run(config, tables, source, watch, judging, at)
+            report = run.bring_in(until)
+            num_readmitted = run.readmit()
+    except (SourceError, IngestStopped) as error:
+        watch.silence = notice_silence(config, tables, watch, at, is_told=told_by(error))
+        raise
+    watch.silence = notice_silence(config, tables, watch, at, is_told=report is not None)
+    report = report or watch.silence
     for name in ("events", "quarantine", "labels"):
         tables.compact(name, config.tables.small_bytes, config.tables.max_small_files)
     refused = [RefusedFile(name=r.name, problem=r.problem) for r in watch.looks.refused]
@@ -147,23 +153,10 @@ class _Run:
 
     def _admit(self, until: datetime | None) -> Path | None:
         rows, outcomes = (self.taken[part].arrived() for part in PARTS)
-        turned = self._turned(rows.tally.newest)
-        silent = self.watch.looks.following and not rows.pending and not outcomes.pending
-        if silent and turned != "stale":
-            # A follower looks every few seconds; that nothing comes is told once, when it matters.
+        if self.watch.looks.following and not rows.pending and not outcomes.pending:
+            # A follower looks every few seconds; when it matters that nothing comes, it is told.
             return None
         return admit(self.config, self.tables, rows, outcomes, self.at, until)
-
-    def _turned(self, newest: int | None) -> Turn | None:
-        """Say whether the feed of a follower has just become stale, or fresh again."""
-        if not self.watch.looks.following or self.config.intake.max_age_hours is None:
-            return None
-        times = [time for time in (newest, newest_asked(self.tables)) if time is not None]
-        stale = is_stale(max(times, default=None), self.at, self.config.intake)
-        turned, self.watch.stale = turn(self.watch.stale, stale), stale
-        if turned == "fresh":
-            logger.warning("ingest of %s: its newest row is fresh again", self.config.name)
-        return turned
 
     def _bring_rows(self, plan: Plan) -> None:
         """Bring in rows up to a moment: groups of deliveries are judged together, in order."""

@@ -5,6 +5,7 @@ Knows progress, looks at files and ids that were seen; knows nothing of Ray, row
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from app.data.ingestion import Progress
 from app.data.looks import Looks
@@ -24,7 +25,9 @@ class Watch:
     `stop` is asked between deliveries: what is committed stays, the rest is for another time.
     `stopped` are the deliveries that the policy refused: they are not judged again as they were.
     `waiting` are the rows that quarantined outcomes wait for.
-    `stale` says whether the newest row was too old at the last look, None before the first.
+    `stale` says whether the newest row was too old at the last look, None before the first;
+    `newest` is its time, in microseconds, as of a version of the events. `silence` is the report
+    that the last look left because of it.
     """
 
     tell: Callable[[Progress], None] = _silent
@@ -33,5 +36,7 @@ class Watch:
     stopped: frozenset[str] = frozenset()
     waiting: Waiting = field(default_factory=Waiting)
     stale: bool | None = None
+    newest: tuple[int, int | None] | None = None
+    silence: Path | None = None
     seen: dict[str, SeenIds] = field(default_factory=dict)
     seen_at: tuple[int, Erased] | None = None

@@ -24,8 +24,10 @@ from app.config import Config, show_config
 from app.contracts.rows import Column, Contract
 from app.data import uniqueness
 from app.data.commits import live_files
+from app.data.halting import IngestStopped
 from app.data.ingestion import IngestResult
 from app.data.looks import Looks
+from app.data.pieces import SourceError
 from app.data.preprocess import ingest
 from app.data.tables import Tables, open_tables
 from app.data.watching import Watch
@@ -181,6 +183,45 @@ def test_a_feed_that_falls_silent_is_told_once(
     assert look(6) == "ingest of flights: its newest row is fresh again report"
     assert look(7) == "nothing"
     assert "hours old" in look(12)
+
+
+def test_silence_is_noticed_beside_what_was_refused_and_while_the_store_is_away(
+    shop: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, begun = str(tmp_path / "source"), datetime(2024, 3, 30, tzinfo=UTC)
+    write_deltalake(source, pa.Table.from_pylist([parcel(27)]))
+    policy = IntakeConfig(max_age_hours=24 * 5, stale="stop", stop_above_share=0.5)
+    config = shop(kind="delta", events=source).model_copy(update={"intake": policy})
+    watch = Watch(looks=Looks(following=True))
+
+    def look(days: float) -> tuple[str, str]:
+        caplog.clear()
+        watch.looks.begin(2e9 + days)
+        try:
+            result = ingest(config, tables_of(config), at=begun + timedelta(days=days), watch=watch)
+            end = "report" if result.report else "nothing"
+        except (IngestStopped, SourceError) as error:
+            end = type(error).__name__
+        return end, " ".join(caplog.messages)
+
+    assert look(0) == ("report", "")
+    # What is refused is fresh, and stays out.
+    bad = {**parcel(28, -1.0), "promised": "2024-04-01T10:00:00Z"}
+    write_deltalake(source, pa.Table.from_pylist([bad]), mode="append")
+    assert look(3)[0] == "IngestStopped"
+    end, told = look(6)
+    assert "the newest row, of 2024-03-28T10:00:00+00:00, is 182.0 hours old" in told
+    assert (end, watch.silence is not None) == ("report", True)
+    assert look(7) == ("nothing", "")
+    good = [{**parcel(n), "promised": "2024-04-06T10:00:00Z"} for n in (29, 30, 31)]
+    write_deltalake(source, pa.Table.from_pylist(good), mode="append")
+    assert look(8) == ("report", "ingest of flights: its newest row is fresh again")
+    Path(source).rename(tmp_path / "away")
+    assert look(9) == ("SourceError", "")
+    end, told = look(13)
+    assert (end, watch.silence is not None) == ("SourceError", True)
+    assert "the newest row, of 2024-04-06T10:00:00+00:00, is" in told
+    assert look(14) == ("SourceError", "")
 
 
 def test_deliveries_are_committed_in_their_order(shop: Open, tmp_path: Path) -> None:
