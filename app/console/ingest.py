@@ -50,6 +50,11 @@ READING = (
         "several reasons, so they add up to more than the rows.",
     ),
     (
+        "Earlier outcomes that found their rows",
+        "Quarantined before because their row was unknown; it came, and they are in, apart from in "
+        "= accepted + quarantined. The quarantine keeps what it had.",
+    ),
+    (
         "Rules",
         "A rule is broken where it is definitely false; a null leaves it open. It is not asked "
         "where a column that it names is wrong by itself.",
@@ -154,12 +159,15 @@ def _facts(report: IngestReport) -> Markup:
     before = f"median before {volume.median:,g}" if volume.median is not None else ""
     age = "unknown" if fresh.age_hours is None else _age(fresh.age_hours)
     limit = "" if fresh.max_age_hours is None else f"at most {fresh.max_age_hours:g} h"
+    refused = f"{outcomes.num_quarantined:,} refused"
+    if report.num_readmitted:
+        refused += f"; {report.num_readmitted:,} earlier ones found their rows"
     facts = (
         ("rows in", f"{report.rows.num_in:,}", before),
         ("accepted", f"{report.rows.num_accepted:,}", ""),
         ("quarantined", f"{report.rows.num_quarantined:,}", _kinds(len(report.reasons))),
         ("newest row's age", age, limit),
-        ("outcomes in", f"{outcomes.num_in:,}", f"{outcomes.num_quarantined:,} refused"),
+        ("outcomes in", f"{outcomes.num_in:,}", refused),
     )
     shown = [tag("div", tag("dt", n), tag("dd", v, tag("small", more))) for n, v, more in facts]
     return tag("dl", *shown, class_="facts five")

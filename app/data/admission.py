@@ -20,9 +20,10 @@ from app.data.freshness import newest_asked
 from app.data.halting import IngestStopped
 from app.data.intake import REFUSED, TIME
 from app.data.pieces import DELIVERY, Piece
-from app.data.report import rows_of_earlier, write_report
+from app.data.report import note_readmitted, rows_of_earlier, write_report
 from app.data.reporting import Arrived, make_report
 from app.data.settling import Settled
+from app.data.silence import quiet_report
 from app.data.sql_pieces import SqlPiece
 from app.data.stagedfiles import StagedFiles
 from app.data.staging import Staged
@@ -65,6 +66,18 @@ def admit(
     if report.verdict.action == "stop":
         raise IngestStopped(report.verdict, path)
     return path
+
+
+def tell_readmitted(
+    config: Config, tables: Tables, report: Path | None, number: int, at: datetime
+) -> Path | None:
+    """Tell how many earlier outcomes found their rows: in an ingest's report, or in one of its own.
+
+    Returns the report's path; nothing is written of none.
+    """
+    if number and report is None:
+        report = write_report(quiet_report(config, tables, at), config.ingest_reports_path)
+    return note_readmitted(report, number) if number and report else report
 
 
 @dataclass

@@ -19,7 +19,7 @@ import pyarrow as pa
 import ray.data
 
 from app.config import Config
-from app.data.admission import Taken, admit
+from app.data.admission import Taken, admit, tell_readmitted
 from app.data.admitting import Part, Plan, commit_delivery, plan_of, position_of
 from app.data.arrivals import arriving
 from app.data.deliveries import Delivery, in_groups
@@ -75,7 +75,7 @@ def ingest(
         watch.silence = notice_silence(config, tables, watch, at, is_told=told_by(error))
         raise
     watch.silence = notice_silence(config, tables, watch, at, is_told=report is not None)
-    report = report or watch.silence
+    report = tell_readmitted(config, tables, report or watch.silence, num_readmitted, at)
     for name in ("events", "quarantine", "labels"):
         tables.compact(name, config.tables.small_bytes, config.tables.max_small_files)
     refused = [RefusedFile(name=r.name, problem=r.problem) for r in watch.looks.refused]

@@ -135,6 +135,9 @@ class IngestReport(Frozen):
     verdict: Verdict
     rows: Counts
     outcomes: Counts
+    num_readmitted: int = Field(
+        0, ge=0, description="Outcomes quarantined before whose rows have come; apart from counts."
+    )
     deliveries: tuple[DeliveryReport, ...]
     outcome_deliveries: tuple[DeliveryReport, ...]
     reasons: tuple[ReasonReport, ...]
@@ -158,10 +161,24 @@ class IngestReport(Frozen):
 
 def write_report(report: IngestReport, folder: Path) -> Path:
     """Write a report, aside first; its name begins with its time, and equal reports are one."""
-    content = report.model_dump_json(indent=1).encode()
+    content = _content(report)
     digest = hashlib.sha256(content).hexdigest()[:8]
     path = folder / f"{report.at:%Y%m%dT%H%M%SZ}-{digest}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
+    return _write(content, path)
+
+
+def note_readmitted(path: Path, number: int) -> Path:
+    """Note in a report how many earlier outcomes found their rows, after it let the ingest in."""
+    report = read_report(path).model_copy(update={"num_readmitted": number})
+    return _write(_content(report), path)
+
+
+def _content(report: IngestReport) -> bytes:
+    return report.model_dump_json(indent=1).encode()
+
+
+def _write(content: bytes, path: Path) -> Path:
     aside = path.with_suffix(".tmp")
     aside.write_bytes(content)
     return aside.replace(path)

@@ -29,6 +29,7 @@ from app.data.ingestion import IngestResult
 from app.data.looks import Looks
 from app.data.pieces import SourceError
 from app.data.preprocess import ingest
+from app.data.report import read_report
 from app.data.tables import Tables, open_tables
 from app.data.watching import Watch
 from app.sections import IntakeConfig, SourceConfig
@@ -156,6 +157,9 @@ def test_an_outcome_that_comes_before_its_row_is_taken_up_with_it(
     write_csv(tmp_path / "in", "1.csv", parcel(1))
     second = bring_in(config)
     assert (second.num_in, second.num_labels_in, second.num_readmitted) == (1, 0, 1)
+    assert second.report is not None
+    report = read_report(Path(second.report))
+    assert (report.rows.num_in, report.outcomes.num_in, report.num_readmitted) == (1, 0, 1)
     labels = tables_of(config).read("labels")
     assert sorted(labels["row_id"].to_pylist()) == ["P0", "P1"]
     assert bring_in(config).num_readmitted == 0

@@ -141,6 +141,20 @@ def test_an_ingest_of_nothing_and_one_without_a_flaw_say_so() -> None:
     assert "1 row came in, and all of them keep the contract" in page
 
 
+def test_earlier_outcomes_that_found_their_rows_are_told_apart_from_what_came() -> None:
+    counts = {"num_in": 5, "num_accepted": 3, "num_quarantined": 2}
+    delivered = (DeliveryReport(delivery="d2", **counts),)
+    parts = {"outcomes": Counts(**counts), "outcome_deliveries": delivered}
+
+    def told(number: int) -> str:
+        page = text_of(render_ingest(report(**parts, num_readmitted=number)))
+        return " ".join(page.split("How to read")[0].split())
+
+    assert "5 2 refused; 1,234 earlier ones found their rows" in told(1234)
+    assert "5 2 refused" in told(0)
+    assert "found their rows" not in told(0)
+
+
 def test_very_many_deliveries_and_very_long_reasons_are_cut() -> None:
     counts = {"num_in": 2, "num_accepted": 1, "num_quarantined": 1}
     many = tuple(DeliveryReport(delivery=f"d{i}", **counts) for i in range(1000))

@@ -14,7 +14,7 @@ from pydantic import SecretBytes, ValidationError
 from app.config import Config
 from app.contracts.rows import Contract
 from app.contracts.times import micros_of
-from app.data.admission import Taken, admit
+from app.data.admission import Taken, admit, tell_readmitted
 from app.data.deliveries import Delivery
 from app.data.files import Piece, Rows
 from app.data.halting import IngestStopped
@@ -257,3 +257,33 @@ def test_rows_that_are_in_already_keep_the_data_fresh(
     tables.append("events", tables.complete("events", accepted, AT, "test"))
     assert rows.pending
     assert admit(config, tables, nothing, nothing, AT) is None
+
+
+def test_earlier_outcomes_that_found_their_rows_are_told_in_the_report_of_the_ingest(
+    shop: Config, arrive: Callable[..., tuple[Arrived, Arrived]], parcel: Make
+) -> None:
+    tables = Tables(shop.tables_path, shop.contract)
+    path = admit(shop, tables, *arrive(rows_of(parcel)), AT)
+    assert path is not None
+    before = read_report(path)
+    assert tell_readmitted(shop, tables, path, 0, AT) == path
+    assert read_report(path) == before
+    assert tell_readmitted(shop, tables, path, 3, AT) == path
+    # What came in is counted as ever.
+    assert read_report(path) == before.model_copy(update={"num_readmitted": 3})
+    assert list(shop.ingest_reports_path.iterdir()) == [path]
+
+
+def test_earlier_outcomes_are_told_in_a_report_of_their_own_where_nothing_came(
+    shop: Config,
+) -> None:
+    strict = shop.model_copy(update={"intake": IntakeConfig(max_age_hours=1, stale="stop")})
+    tables = Tables(shop.tables_path, shop.contract)
+    assert tell_readmitted(strict, tables, None, 0, AT) is None
+    path = tell_readmitted(strict, tables, None, 2, AT)
+    assert path is not None
+    report = read_report(path)
+    assert (report.num_readmitted, report.rows.num_in, report.outcomes.num_in) == (2, 0, 0)
+    # They are in: the page must not say that the ingest was stopped.
+    assert report.verdict.action == "warn"
+    assert rows_of_earlier(shop.ingest_reports_path, 9) == []
