@@ -69,7 +69,6 @@ def s3() -> Iterator[ObjectStore]:
         "AWS_ACCESS_KEY_ID": "someone",
         "AWS_SECRET_ACCESS_KEY": "something",
         "AWS_REGION": "us-east-1",
-        "AWS_ALLOW_HTTP": "true",
     }
     files = pafs.S3FileSystem(
         access_key="someone",
@@ -79,10 +78,14 @@ def s3() -> Iterator[ObjectStore]:
         allow_bucket_creation=True,
     )
     files.create_dir(BUCKET)
+    store = ObjectStore(
+        "s3", f"s3://{BUCKET}", files, environment, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+    )
     try:
-        nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
-        yield ObjectStore("s3", f"s3://{BUCKET}", files, environment, nowhere)
+        yield store
     finally:
+        # All servers of a process hold the same objects.
+        store.clear()
         running.stop()
 
 

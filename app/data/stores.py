@@ -8,6 +8,7 @@ what is in a store.
 import functools
 import os
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import SplitResult, parse_qs, unquote, urlencode, urlsplit, urlunsplit
 
@@ -78,12 +79,15 @@ def delta_place(given: str) -> tuple[str, dict[str, str]]:
         plain = {"allow_http": "true"} if service.scheme == "http" else {}
         # The endpoint itself it reads from the environment.
         return given, {"azure_storage_account_name": service.account, **plain}
-    asked = _queried(parts)
-    options = {"allow_http": "true"} if asked.get("scheme") == "http" else {}
-    if endpoint := asked.get("endpoint_override"):
-        name = "google_base_url" if parts.scheme == "gs" else "aws_endpoint_url"
-        scheme = "" if URI.match(endpoint) else f"{asked.get('scheme', 'https')}://"
-        options[name] = f"{scheme}{endpoint}"
+    asked, options = _queried(parts), {}
+    endpoint = _endpoint(asked)
+    if endpoint:
+        options["google_base_url" if parts.scheme == "gs" else "aws_endpoint_url"] = endpoint
+    elif parts.scheme == "s3":
+        endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+    if endpoint.startswith("http:"):
+        # It was asked for by name; to pyarrow that is enough.
+        options["allow_http"] = "true"
     if parts.scheme == "gs" and _is_anonymous(parts):
         options["google_skip_signature"] = "true"
     if parts.scheme == "s3" and "region" in asked:
@@ -166,6 +170,12 @@ def _queried(parts: SplitResult) -> dict[str, str]:
     host = emulator if URI.match(emulator) else f"http://{emulator}"
     scheme, _, authority = host.rstrip("/").partition("://")
     return {"scheme": scheme, "endpoint_override": authority, **asked}
+
+
+def _endpoint(asked: Mapping[str, str]) -> str:
+    """Give the endpoint that a query names, with its scheme; empty: none."""
+    named = asked.get("endpoint_override", "")
+    return named if not named or URI.match(named) else f"{asked.get('scheme', 'https')}://{named}"
 
 
 def _is_anonymous(parts: SplitResult) -> bool:

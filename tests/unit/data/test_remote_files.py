@@ -4,6 +4,7 @@ Every test is asked of S3, of GCS and of Azure.
 """
 
 import gzip
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,6 +148,11 @@ def test_a_rewritten_file_is_noticed(store: ObjectStore) -> None:
     second = Looks().open(again, divide)
     assert second is not None
     assert (second.digest != delivery.digest, second.place) == (True, delivery.place)
+    # Some stores keep times to the second.
+    time.sleep(1.1)
+    store.put("in/a.csv", b"id\n1\n3\n")
+    with pytest.raises(SourceError, match=r"/in/a\.csv: changed while it was read"):
+        second.refuse_changed()
 
 
 def test_a_follower_takes_new_and_rewritten_files_once_they_have_settled(

@@ -17,10 +17,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from deltalake import write_deltalake
 
+from app.contracts.rows import Column, Contract
 from app.data import stores
 from app.data.deliveries import nowhere
 from app.data.files import Layout, find_files, open_pieces, read_piece
 from app.data.growing import new_files
+from app.data.inputs import find_pieces
 from app.data.pieces import SourceError
 from app.data.stores import delta_place, first_line, shown
 from tests.object_stores import ACCOUNT, ACCOUNT_KEY, EVERY_STORE, STORES, ObjectStore, address_of
@@ -75,7 +77,7 @@ def test_a_store_is_found_by_its_environment(
 def test_an_endpoint_of_s3_may_stand_in_the_query(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(monkeypatch, store, "AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP", "AWS_REGION")
+    use(monkeypatch, store, "AWS_ENDPOINT_URL", "AWS_REGION")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     query = urlencode({"region": "eu-central-1", "endpoint_override": address_of(store)})
     assert read(store.root, f"?scheme=http&{query}") == ["a", "b"]
@@ -88,6 +90,11 @@ def test_an_endpoint_of_gcs_may_stand_in_the_query(
     monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
     query = f"?scheme=http&endpoint_override={address_of(store)}&retry_limit_seconds=5"
     assert read("gs://anonymous@shop", query) == ["a", "b"]
+    columns = (Column(name="id", kind="identifier"), Column(name="at", kind="time"))
+    contract = Contract(id="id", event_time="at", label="y", columns=columns)
+    store.put("more/c.csv", b"id,at\nc,2024-03-01T10:00:00Z\n")
+    (piece,) = find_pieces(f"gs://anonymous@shop/more/c.csv{query}", contract)
+    assert read_piece(piece).table["id"].to_pylist() == ["c"]
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", address_of(store))
     assert read("gs://shop") == ["a", "b"]
 
