@@ -6,6 +6,7 @@ owner. Knows Ray; knows nothing of models.
 
 import contextlib
 import ctypes
+import functools
 import logging
 import os
 import secrets
@@ -100,6 +101,7 @@ def _connect(address: str, config: Config) -> None:
     import ray
     from ray import _raylet
 
+    _tell_on_stderr()
     # The authentication mode is cached at import; Ray refreshes it the same way.
     _raylet.Config.initialize("")  # type: ignore[attr-defined]
     in_a_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
@@ -114,6 +116,24 @@ def _connect(address: str, config: Config) -> None:
         )
     except ConnectionError as error:
         raise ClusterError(f"RAY_ADDRESS {address}: no cluster answers there; {error}") from error
+
+
+def _tell_on_stderr() -> None:
+    """Let Ray tell what goes wrong in a cluster on stderr: stdout is for a job's record.
+
+    It prints there whatever log_to_driver says, and may do so before the record.
+    """
+    from ray._private import worker
+
+    told = worker.print_to_stdstream
+    if hasattr(told, "__wrapped__"):
+        return
+
+    @functools.wraps(told)
+    def tell(data: dict[str, object], ignore_prefix: bool) -> None:
+        told({**data, "is_err": True}, ignore_prefix)
+
+    worker.print_to_stdstream = tell
 
 
 def namespace(config: Config) -> str:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from app.config import Config
 from app.contracts.records import DatasetVersion, Evaluation, Metric, ModelVersion
 from app.contracts.rows import TIMESTAMP, Column, Contract
+from app.data.sealedstore import is_sealed
 from app.data.sealing import open_sealing
 from app.data.snapshots import take_snapshot
 from app.data.tables import NAMES, Tables, open_tables
@@ -31,7 +32,8 @@ from app.sections import EncryptionConfig, ServingConfig, SourceConfig
 from app.security.privacy import Pseudonymiser
 from app.security.secrets import pseudonym_key
 from app.security.tombstones import Tombstones
-from app.serving.capture import Spool
+from app.serving.capture import CLOSED, DAMAGED, OPEN, Spool, read_segment
+from tests.sealed_pages import every_page
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
@@ -164,10 +166,10 @@ def bring_in(world: World, rows: pa.Table, commit: int) -> None:
     checked = validate(rows, CONTRACT, pseudonymiser=Pseudonymiser(pseudonym_key(config)))
     at = START + timedelta(days=30 * commit)
     if checked.quarantined.num_rows:
-        tables.append("quarantine", tables.quarantine_rows(checked.quarantined, at, "test"))
+        tables.append("quarantine", tables.complete("quarantine", checked.quarantined, at, "test"))
     if not checked.accepted.num_rows:
         return
-    events = tables.event_rows(checked.accepted, at, "serving" if commit % 2 else "test")
+    events = tables.complete("events", checked.accepted, at, "serving" if commit % 2 else "test")
     tables.append("events", events)
     tables.append("predictions", _predictions(events, at))
     tables.append("labels", _labels(events, at, label=commit % 2))
@@ -212,10 +214,11 @@ def _leave_in_spool(world: World, rows: pa.Table) -> None:
     """Capture rows as a replica does that dies before it ships them."""
     tables = world.tables
     secret = Pseudonymiser(pseudonym_key(world.config))
-    events = tables.event_rows(
-        validate(rows, CONTRACT, pseudonymiser=secret).accepted, NOW, "serving"
+    events = tables.complete(
+        "events", validate(rows, CONTRACT, pseudonymiser=secret).accepted, NOW, "serving"
     )
-    spool = Spool(world.config.spool_path, {name: tables.schema(name) for name in NAMES})
+    schemas = {name: tables.schema(name) for name in NAMES}
+    spool = Spool(world.config.spool_path, schemas, keyring=tables.sealing.for_new)
     spool.append({"events": events, "predictions": _predictions(events, NOW)})
     spool.append({"labels": _labels(events, NOW, label=1)})
     spool.close()
@@ -266,15 +269,26 @@ def _register(world: World, number: int) -> str:
 
 
 def bytes_below(config: Config) -> dict[str, bytes]:
-    """Read every file of a workspace, Parquet also decoded, sealed or not: one text a line."""
+    """Read every file of a workspace, also decoded, sealed or not: one text a line."""
     found, root = {}, config.workspace
     for path in sorted(p for p in root.rglob("*") if p.is_file()):
         found[path.relative_to(root).as_posix()] = path.read_bytes()
-        if path.suffix == ".parquet":
-            rows = pq.ParquetFile(path, decryption_properties=open_sealing(config).to_read()).read()
-            texts = "\n".join(str(value) for column in rows.columns for value in column.to_pylist())
-            found[f"{path.relative_to(root).as_posix()} decoded"] = texts.encode()
+        found[f"{path.relative_to(root).as_posix()} decoded"] = _decoded(path, config)
     return found
+
+
+def _decoded(path: Path, config: Config) -> bytes:
+    """Read what can be read with the keys; of a sealed store every page, free ones too."""
+    sealing = open_sealing(config)
+    tables = []
+    if path.suffix == ".parquet":
+        tables = [pq.ParquetFile(path, decryption_properties=sealing.to_read()).read()]
+    elif path.suffix in (OPEN, CLOSED, DAMAGED):
+        tables = [*read_segment(path, sealing.keyring).tables.values()]
+    elif path.suffix == ".sqlite" and sealing.keyring and is_sealed(path):
+        return every_page(path, sealing.keyring)
+    columns = [column for table in tables for column in table.columns]
+    return "\n".join(str(value) for column in columns for value in column.to_pylist()).encode()
 
 
 def tokens_of(world: World, subjects: set[int]) -> set[bytes]:

@@ -66,7 +66,7 @@ class IngestTeller:
 
     def tell(self, result: IngestResult, at: datetime) -> None:
         """Write a line for what came in, and one for each file that is newly refused."""
-        if result.num_in or result.num_labels_in or result.num_deliveries:
+        if result.num_in or result.num_labels_in or result.num_deliveries or result.num_readmitted:
             self._say(f"{at:%H:%M:%S} {sentence(result)}")
         for refused in result.refused:
             if refused not in self._told:
@@ -95,6 +95,8 @@ def sentence(result: IngestResult) -> str:
             f"{result.num_labels_in:,} outcomes = {result.num_labels:,} accepted"
             f" + {result.num_labels_quarantined:,} quarantined"
         )
+    if result.num_readmitted:
+        parts.append(f"{result.num_readmitted:,} earlier outcomes found their rows")
     if result.num_rewritten:
         parts.append(f"{result.num_rewritten} rewritten")
     if result.waiting:

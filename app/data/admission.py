@@ -6,18 +6,17 @@ were read. Where the policy may stop an ingest, it runs before anything is commi
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from app.config import Config
 from app.contracts.rows import TIMESTAMP, Column, Contract
-from app.contracts.times import micros_in
 from app.data.deliveries import Delivery
+from app.data.freshness import newest_asked
 from app.data.halting import IngestStopped
 from app.data.intake import REFUSED, TIME
 from app.data.pieces import DELIVERY, Piece
@@ -25,8 +24,11 @@ from app.data.report import rows_of_earlier, write_report
 from app.data.reporting import Arrived, make_report
 from app.data.settling import Settled
 from app.data.sql_pieces import SqlPiece
+from app.data.stagedfiles import StagedFiles
+from app.data.staging import Staged
 from app.data.tables import Tables
 from app.data.tally import Tally
+from app.data.tally_json import tally_from_json
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ def admit(
         outcomes,
         at,
         until=until,
-        newest_before=_newest(tables) if policy.max_age_hours is not None else None,
+        newest_before=newest_asked(tables) if policy.max_age_hours is not None else None,
         earlier=rows_of_earlier(folder, policy.num_earlier),
     )
     if report.verdict.action == "pass" and not rows.pending and not outcomes.pending:
@@ -80,10 +82,13 @@ class Taken:
     left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def add(self, delivery: Delivery, settled: Settled) -> None:
-        """Count a settled delivery, reading its staged blocks one by one."""
-        parts = [self.tally, *map(self._accepted, settled.accepted())]
-        parts += map(self._refused, settled.refused())
-        self.tally = Tally.merge_all(parts)
+        """Count a settled delivery: its blocks as they were counted, or what is left of them."""
+        for block in settled.blocks:
+            if block.tally:
+                counted = tally_from_json(Path(block.tally).read_bytes())
+            else:
+                counted = Tally.merge_all(self._counted(block, settled.files))
+            self.tally = self.tally.merge(counted)
         self.num_in[delivery.digest] += settled.num_in
         self.files[delivery.digest] = PurePosixPath(delivery.name).name
         # Of JSON lines it is known only now which columns some had.
@@ -93,6 +98,12 @@ class Taken:
     def arrived(self) -> Arrived:
         """Put together what a report is about."""
         return Arrived(self.tally, self.num_in, list(self.num_in), self.files, self.left_out)
+
+    def _counted(self, block: Staged, files: StagedFiles) -> Iterator[Tally]:
+        if block.accepted:
+            yield self._accepted(files.read(block.accepted))
+        for path in block.refused:
+            yield self._refused(files.read(path))
 
     def _accepted(self, rows: pa.Table) -> Tally:
         return Tally.collect(rows, REFUSED.empty_table(), self.contract, self.columns)
@@ -105,12 +116,3 @@ class Taken:
 
 def _by_row(piece: Piece | SqlPiece) -> bool:
     return isinstance(piece, Piece) and piece.kind == "jsonl"
-
-
-def _newest(tables: Tables) -> int | None:
-    """Return the newest time asked of the rows that are in, in microseconds since 1970."""
-    newest: int | None = None
-    for part in tables.scan("events", ["prediction_time"]):
-        latest: int | None = pc.max(micros_in(part["prediction_time"])).as_py()
-        newest = max((time for time in (newest, latest) if time is not None), default=None)
-    return newest

@@ -5,6 +5,7 @@ mean. Delta's log gets statistics of the time of arrival only, a footer those of
 person's value must stand in neither.
 """
 
+import itertools
 import json
 import os
 import uuid
@@ -19,11 +20,13 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from app.contracts.rows import Frozen
+from app.data.cells import is_text
 from app.data.schemas import cast_rows, with_nulls
-from app.data.sealing import Sealing, explained, key_of
+from app.data.sealing import Sealing, explained, key_of, leaf_of
 from app.security.secrets import SecretError
 
 COMPRESSION = "zstd"
+SAMPLE_ROWS = 10_000
 MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -75,9 +78,11 @@ class DataFiles:
         suffix = f".sealed-{key_id}.parquet" if key_id else ".parquet"
         path = self.folder / f"part-{uuid.uuid4().hex}{suffix}"
         num_rows, bounds = 0, []
+        given = iter(parts)
+        first = next(given, self.schema.empty_table())
         with path.open("xb") as output:
-            with self._writer(output, key_id) as writer:
-                for part in parts:
+            with self._writer(output, key_id, first) as writer:
+                for part in itertools.chain([first], given):
                     writer.write_table(part.select(self._layout.names))
                     num_rows += part.num_rows
                     bounds.append(pc.min_max(part[self._arrival]).as_py())
@@ -118,6 +123,19 @@ class DataFiles:
                 rows = opened.read_row_group(number, columns=None if columns is None else names)
                 yield self._shaped(rows, schema)
 
+    def latest(self, path: str, column: str) -> datetime | None:
+        """Return the latest time in a column of a file: from its footer, if it stands there."""
+        if column in self._with_statistics:
+            with pq.ParquetFile(self.folder / path) as opened:
+                footer = opened.metadata
+            place = footer.schema.names.index(column)
+            groups = (footer.row_group(i).column(place) for i in range(footer.num_row_groups))
+            found = [group.statistics for group in groups if group.num_values]
+            if all(each is not None and each.has_min_max for each in found):
+                return max((each.max for each in found), default=None)
+        read = (pc.max(part[column]).as_py() for part in self.row_groups(path, [column]))
+        return max((time for time in read if time is not None), default=None)
+
     def scan(self, table: DeltaTable, columns: Sequence[str], expression: Any) -> pa.Table:
         """Read columns of the rows of a version that an Arrow expression (or None) takes.
 
@@ -150,15 +168,32 @@ class DataFiles:
         rows = with_nulls(rows, schema, self._later)
         return cast_rows(rows.select(schema.names), schema)
 
-    def _writer(self, output: Any, key_id: str | None) -> pq.ParquetWriter:
+    def _writer(self, output: Any, key_id: str | None, first: pa.Table) -> pq.ParquetWriter:
         seal = self.sealing.to_write(key_id, self.schema, self._private) if key_id else None
         return pq.ParquetWriter(
             output,
             self._layout,
             compression=COMPRESSION,
+            # Tried on numbers and ids, a dictionary costs more than all the rest and saves nothing.
+            use_dictionary=[leaf_of(first.schema.field(name)) for name in _repetitive(first)],
             write_statistics=self._with_statistics,
             encryption_properties=seal,
         )
+
+
+def _repetitive(rows: pa.Table) -> list[str]:
+    """Name the columns of text that say the same again and again, by their first rows."""
+    return [
+        name
+        for name, column in zip(rows.column_names, rows.columns, strict=True)
+        if _repeats(column[:SAMPLE_ROWS])
+    ]
+
+
+def _repeats(sample: pa.ChunkedArray) -> bool:
+    if pa.types.is_list(sample.type):
+        return is_text(sample.type.value_type)
+    return is_text(sample.type) and pc.count_distinct(sample).as_py() <= len(sample) / 2
 
 
 def _stats(

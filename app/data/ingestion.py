@@ -53,6 +53,12 @@ class IngestResult(Frozen):
     num_labels_in: int = Field(ge=0)
     num_labels: int = Field(ge=0)
     num_labels_quarantined: int = Field(ge=0)
+    num_readmitted: int = Field(
+        0,
+        ge=0,
+        description="Outcomes that were quarantined before because their row was unknown; it is "
+        "known now, and they are in.",
+    )
     events_version: int
     quarantine_version: int
     labels_version: int

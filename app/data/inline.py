@@ -6,9 +6,10 @@ from what it holds; a row without a time gets that of its arrival. No row is dro
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,13 @@ NEITHER = "neither positive nor negative: "
 class Inline:
     """How the files of one source become rows and outcomes; `at` is when they arrive.
 
-    The key makes generated ids say nothing about the rows that they were made from.
+    The key makes generated ids say nothing about the rows that they were made from. It is asked
+    for where rows are read, so that it does not travel there.
     """
 
     contract: Contract
     config: InlineConfig
-    key: SecretBytes
+    key: Callable[[], SecretBytes]
     at: datetime
 
     @classmethod
@@ -49,7 +51,8 @@ class Inline:
         inline = config.source.inline
         if inline is None and not config.contract.generated:
             return None
-        return cls(config.contract, inline or InlineConfig(), pseudonym_key(config), at)
+        key = partial(pseudonym_key, config)
+        return cls(config.contract, inline or InlineConfig(), key, at)
 
     @property
     def wanted(self) -> list[str]:
@@ -129,7 +132,7 @@ class Inline:
         by_place = self.config.generated_id == "position"
         file = Path(path).name.encode() if by_place else b""
         places = read.positions if by_place else np.zeros(table.num_rows, np.int64)
-        secret = hashlib.sha256(self.key.get_secret_value()).digest()
+        secret = hashlib.sha256(self.key().get_secret_value()).digest()
         ids = [
             hashlib.blake2b(
                 bytes(row) + int(place).to_bytes(8, "little") + file,

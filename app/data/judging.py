@@ -4,34 +4,56 @@ Rows about erased subjects are refused before anything is written, and their con
 Knows contracts, windows and tombstones; knows nothing of Ray, sources or commits.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 
+from app.config import Config
 from app.contracts.rows import Contract
 from app.data.cells import cells_of_arrow
 from app.data.forgetting import refuse_erased, withhold_erased
 from app.data.intake import Window, judge_block, judge_labels
 from app.data.pieces import DELIVERY, NOWHERE, POSITION, Rows
+from app.data.sealing import open_sealing
 from app.data.seen import hash_ids, hash_unique
 from app.data.settling import Ids
+from app.data.stagedfiles import StagedFiles
 from app.data.staging import STAGED, Staged, stage
 from app.data.tables import Tables
+from app.data.tally import Tally
+from app.data.tally_json import tally_to_json
 from app.data.validation import LABEL_COLUMNS
 from app.security.privacy import Pseudonymiser
+from app.security.secrets import pseudonym_key
+from app.security.tombstones import Hashes as Erased
 from app.security.tombstones import Tombstones
 
 
 @dataclass(frozen=True)
 class Judging:
-    """What blocks are judged by, and the folder that they are staged in."""
+    """What blocks are judged by, and the files that they are staged in."""
 
     contract: Contract
     pseudonymiser: Pseudonymiser
     erased: Tombstones
-    folder: Path
+    files: StagedFiles
+
+    @classmethod
+    def of(cls, config: Config, erased: Erased, folder: Path) -> Self:
+        """Make it where it is needed, so that no key travels; `erased` are tombstones' hashes."""
+        key = pseudonym_key(config)
+        files = StagedFiles(folder, open_sealing(config))
+        return cls(config.contract, Pseudonymiser(key), Tombstones(key, erased), files)
+
+
+def judge_where_read(
+    block: pa.Table, *, config: Config, erased: Erased, folder: Path, window: Window
+) -> pa.Table:
+    """Do judge_and_stage in a process that was sent no more than a configuration."""
+    return judge_and_stage(block, judging=Judging.of(config, erased, folder), window=window)
 
 
 def judge_and_stage(block: pa.Table, *, judging: Judging, window: Window) -> pa.Table:
@@ -45,7 +67,11 @@ def judge_and_stage(block: pa.Table, *, judging: Judging, window: Window) -> pa.
         judged = refuse_erased(judged, contract, judging.erased)
     hashes = [hash_unique(judged.accepted, column) for column in contract.unique]
     delivery: str = block[DELIVERY][0].as_py()
-    return stage(judged, hashes, delivery, block, judging.folder).as_row()
+    staged = stage(judged, hashes, delivery, block, judging.files)
+    if staged.problem is None:
+        tally = tally_to_json(Tally.collect(judged.accepted, judged.refused, contract))
+        staged = replace(staged, tally=judging.files.note(tally, f"{staged.name}-tally"))
+    return staged.as_row()
 
 
 def stage_outcomes(rows: Rows, judging: Judging, window: Window, ids: Ids) -> Staged:
@@ -56,7 +82,7 @@ def stage_outcomes(rows: Rows, judging: Judging, window: Window, ids: Ids) -> St
     refused = withhold_erased(judged.refused, judging.contract, judging.erased)
     accepted = judged.accepted
     hashes = hash_ids(accepted["row_id"], accepted["known_at"].cast(pa.int64()))
-    return stage(judged._replace(refused=refused), [hashes], rows.digest, block, judging.folder)
+    return stage(judged._replace(refused=refused), [hashes], rows.digest, block, judging.files)
 
 
 def read_seen(tables: Tables, contract: Contract) -> dict[str, Ids]:

@@ -39,6 +39,20 @@ def committing(table: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold an exclusive lock on a file; the kernel frees it when the process ends.
+
+    With `wait` false, raises BlockingIOError when someone else holds it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def _locked(table: Path, part: str, mode: int) -> Iterator[None]:
     # Beside the table, not in it: what lies in its folder is named by a version or removed.
     file = table.with_name(f".{table.name}.{part}.lock")

@@ -8,8 +8,6 @@ twice, or contradict each other, and the sums are those of counting everything a
 and revisions; knows nothing of tables, HTTP or clocks. Times are microseconds since 1970.
 """
 
-import hashlib
-import json
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -21,14 +19,15 @@ import pyarrow.compute as pc
 from app.contracts.rows import Contract
 from app.contracts.windows import Window
 from app.data import presence, running
+from app.data.definitions import store_path
 from app.data.entries import Entries, Known, presences, slots_of
 from app.data.facts import REVISIONS, Ints, distinct_events, fact_schema
 from app.data.presence import Presence
 from app.data.storedfacts import difference, read_table, statements, texts, without
 from app.data.storefile import StoreFile, read_number, write_number
 from app.data.windows import MICROS_PER_HOUR, longest, value_of
+from app.security.keyring import Keyring
 
-FORMAT = 1
 HORIZON = "horizon"
 NEVER = -(2**62)
 NOTHING = (0,) * running.NUM_WEIGHTS
@@ -46,16 +45,21 @@ class Applied(NamedTuple):
 class OnlineStore:
     """The window features of one contract. Safe to use from several threads and processes."""
 
-    def __init__(self, folder: Path, contract: Contract, reach: int) -> None:
-        """Open or create the file of these windows; values can be asked `reach` µs back."""
+    def __init__(
+        self, folder: Path, contract: Contract, reach: int, keyring: Keyring | None = None
+    ) -> None:
+        """Open or create the file of these windows; values can be asked `reach` µs back.
+
+        With a ring of keys it is sealed.
+        """
         self.contract, self.reach = contract, reach
         self._schema = fact_schema(contract)
         self._slots = slots_of(contract)
         self._longest = longest(contract.windows)
         numbered = list(enumerate(contract.windows))
         self._features = [[(n, w) for n, w in numbered if w.key == key] for key in self._slots]
-        path = folder / f"{definition_of(contract)}.sqlite"
-        self.file = StoreFile(path, statements(self._schema, self._slots))
+        path = store_path(folder, contract, sealed=keyring is not None)
+        self.file = StoreFile(path, statements(self._schema, self._slots), keyring=keyring)
 
     def close(self) -> None:
         """Close the file; what was committed is there for the next one."""
@@ -277,15 +281,6 @@ class OnlineStore:
         names = ", ".join(f'"{name}"' for name in self._schema.names)
         found = database.execute(f"SELECT {names} FROM events WHERE {where}", given)
         return read_table(found, self._schema)
-
-
-def definition_of(contract: Contract) -> str:
-    """Digest all that decides what a store holds: another definition has another file."""
-    windows = [window.model_dump(mode="json") for window in contract.windows]
-    rules = contract.arrivals.model_dump(mode="json")
-    columns = [(field.name, str(field.type)) for field in fact_schema(contract)]
-    content = json.dumps([FORMAT, windows, rules, columns], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _horizon(database: sqlite3.Connection) -> int:

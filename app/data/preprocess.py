@@ -23,21 +23,23 @@ from app.data.admission import Taken, admit
 from app.data.admitting import Part, Plan, commit_delivery, plan_of, position_of
 from app.data.arrivals import arriving
 from app.data.deliveries import Delivery, in_groups
+from app.data.freshness import Turn, is_stale, newest_asked, turn
 from app.data.halting import IngestStopped
 from app.data.ingestion import DeliveryCount, IngestResult, Progress, RefusedFile, Versions, total
 from app.data.intake import Window, mark_of
-from app.data.judging import Judging, judge_and_stage, read_seen, stage_outcomes
+from app.data.judging import Judging, judge_where_read, stage_outcomes
 from app.data.pieces import MEGABYTE, SourceError
+from app.data.readmission import may_readmit, readmit
 from app.data.seen import SeenIds
-from app.data.settling import Ids, Settled, settle_outcomes, settle_rows
+from app.data.settling import Settled, settle_outcomes, settle_rows
 from app.data.sources import Source, open_source
 from app.data.staging import Staged, staging_folder
 from app.data.tables import Tables
+from app.data.uniqueness import UniqueValues
 from app.data.validation import LABEL_COLUMNS
 from app.data.watching import Watch
-from app.security.privacy import Pseudonymiser
-from app.security.secrets import pseudonym_key
 
+logger = logging.getLogger(__name__)
 PARTS: tuple[Part, ...] = ("events", "labels")
 GROUP_BYTES = 512 * MEGABYTE
 GROUP_DELIVERIES = 64
@@ -64,15 +66,16 @@ def ingest(
     with staging_folder(config.workspace) as folder, arriving(config) as erased:
         rows_at, labels_at = (partial(position_of, tables, part) for part in PARTS)
         source = open_source(config, rows_at, labels_at, watch.looks, at)
-        pseudonymiser = Pseudonymiser(pseudonym_key(config))
-        judging = Judging(config.contract, pseudonymiser, erased, folder)
+        judging = Judging.of(config, erased.hashes, folder)
         run = _Run(config, tables, source, watch, judging, at)
         report = run.bring_in(until)
+        num_readmitted = run.readmit()
     for name in ("events", "quarantine", "labels"):
         tables.compact(name, config.tables.small_bytes, config.tables.max_small_files)
     refused = [RefusedFile(name=r.name, problem=r.problem) for r in watch.looks.refused]
     path = str(report) if report else None
-    return total(run.counts, versions_of(tables), watch.looks.waiting, refused, path)
+    result = total(run.counts, versions_of(tables), watch.looks.waiting, refused, path)
+    return result.model_copy(update={"num_readmitted": num_readmitted})
 
 
 def versions_of(tables: Tables) -> Versions:
@@ -102,28 +105,7 @@ class _Run:
         self.held: list[tuple[Plan, Delivery, Settled]] | None = (
             [] if config.intake.may_stop else None
         )
-        self._seen: dict[str, Ids] | None = None
-        self._version: int | None = None
-
-    @property
-    def seen(self) -> dict[str, Ids]:
-        """What is in unique columns: read once, and again only when others added some."""
-        if self._seen is None:
-            self._version = self.tables.version("events")
-            if self._saw_all():
-                self._seen = {name: Ids(before) for name, before in self.watch.seen.items()}
-            else:
-                self._seen = read_seen(self.tables, self.contract)
-        return self._seen
-
-    def _saw_all(self) -> bool:
-        """Tell whether the last ingest of this watch saw all that is in."""
-        if self.watch.seen_at is None:
-            return False
-        version, erased = self.watch.seen_at
-        return erased == self.judging.erased.hashes and not self.tables.grew_since(
-            "events", version
-        )
+        self.unique = UniqueValues(tables, self.contract, watch, judging.erased)
 
     def bring_in(self, until: datetime | None) -> Path | None:
         """Bring in rows, then outcomes, and leave a report; returns its path, if there is one."""
@@ -154,25 +136,35 @@ class _Run:
             raise
         for plan, delivery, settled in self.held or ():
             self._commit(plan, delivery, settled)
-        self._leave_seen()
+        self.unique.leave()
         return report
+
+    def readmit(self) -> int:
+        """Take up outcomes that came before their rows; returns how many."""
+        if self.watch.stop() or not may_readmit(self.tables):
+            return 0
+        ids = self.unique.seen[self.contract.id]
+        return readmit(self.tables, ids, self.unique.reached, self.judging.erased, self.at)
 
     def _admit(self, until: datetime | None) -> Path | None:
         rows, outcomes = (self.taken[part].arrived() for part in PARTS)
-        if self.watch.looks.following and not rows.pending and not outcomes.pending:
-            # A follower looks every few seconds; that nothing came is told once, when it began.
+        turned = self._turned(rows.tally.newest)
+        silent = self.watch.looks.following and not rows.pending and not outcomes.pending
+        if silent and turned != "stale":
+            # A follower looks every few seconds; that nothing comes is told once, when it matters.
             return None
         return admit(self.config, self.tables, rows, outcomes, self.at, until)
 
-    def _leave_seen(self) -> None:
-        """Leave what was seen to the next ingest of the same watch, unless others added some."""
-        if self._seen is None or not self.watch.looks.following:
-            return
-        for ids in self._seen.values():
-            ids.before.merge(ids.added)
-        self.watch.seen = {name: ids.before for name, ids in self._seen.items()}
-        known = self._version is not None
-        self.watch.seen_at = (self._version or 0, self.judging.erased.hashes) if known else None
+    def _turned(self, newest: int | None) -> Turn | None:
+        """Say whether the feed of a follower has just become stale, or fresh again."""
+        if not self.watch.looks.following or self.config.intake.max_age_hours is None:
+            return None
+        times = [time for time in (newest, newest_asked(self.tables)) if time is not None]
+        stale = is_stale(max(times, default=None), self.at, self.config.intake)
+        turned, self.watch.stale = turn(self.watch.stale, stale), stale
+        if turned == "fresh":
+            logger.warning("ingest of %s: its newest row is fresh again", self.config.name)
+        return turned
 
     def _bring_rows(self, plan: Plan) -> None:
         """Bring in rows up to a moment: groups of deliveries are judged together, in order."""
@@ -205,16 +197,14 @@ class _Run:
             self._commit(plan, delivery, settled)
         else:
             self.held.append((plan, delivery, settled))
-        for name, ids in settled.ids.items():
-            self.seen[name].added.merge(ids)
+        self.unique.add(settled.ids)
 
     def _commit(self, plan: Plan, delivery: Delivery, settled: Settled) -> None:
         last = delivery is plan.pending[-1] and not self.watch.looks.refused
         version = commit_delivery(self.tables, plan, delivery, settled, self.at, last=last)
         settled.discard()
-        if plan.part == "events" and self._version is not None:
-            others = version is None or self.tables.grew_since("events", self._version, version)
-            self._version = None if others else version
+        if plan.part == "events":
+            self.unique.note(version)
         self.counts.append(
             DeliveryCount(
                 name=delivery.name,
@@ -237,7 +227,13 @@ class _Run:
         next ones while it is committed. A block that a second try brings is the same one, by its
         first position.
         """
-        act = partial(judge_and_stage, judging=self.judging, window=plan.window)
+        act = partial(
+            judge_where_read,
+            config=self.config,
+            erased=self.judging.erased.hashes,
+            folder=self.judging.files.folder,
+            window=plan.window,
+        )
         staged: dict[str, dict[int, Staged]] = defaultdict(dict)
         waiting = deque(group)
         for block in map(Staged.of_row, self._blocks(group, act)):
@@ -267,16 +263,17 @@ class _Run:
         if problem:
             raise SourceError(problem)
         secret = self.judging.pseudonymiser
-        return settle_rows(delivery.digest, blocks, self.contract, self.seen, secret)
+        files = self.judging.files
+        return settle_rows(delivery.digest, blocks, self.contract, self.unique.seen, secret, files)
 
     def _judge_labels(self, delivery: Delivery, window: Window) -> Settled:
         """Judge outcomes block by block; rows that they name must be known by now."""
         outcomes, blocks = SeenIds(), list[Staged]()
-        ids = self.seen[self.contract.id]
+        ids = self.unique.seen[self.contract.id]
         for rows in self.source.labels(delivery):
             staged = stage_outcomes(rows, self.judging, window, ids)
-            blocks.append(settle_outcomes(staged, outcomes))
-        return Settled(delivery.digest, tuple(blocks), {})
+            blocks.append(settle_outcomes(staged, outcomes, self.judging.files))
+        return Settled(delivery.digest, tuple(blocks), {}, self.judging.files)
 
     def _tell(self, plan: Plan) -> None:
         done = sum(count.table == plan.part for count in self.counts)

@@ -1,4 +1,4 @@
-"""Seal the private columns of data files, and open them again: Parquet's modular encryption.
+"""Seal the private columns of data files, or whole files, by Parquet's modular encryption.
 
 Knows Parquet's encryption and a ring of keys; knows nothing of tables. Each sealed column of a file
 is encrypted and authenticated (AES-GCM, 256 bits) with a key of its own, which the file holds
@@ -26,7 +26,7 @@ from app.security.keyring import Keyring, open_keyring
 from app.security.secrets import SecretError
 
 KEY_BITS = 256
-SEALED = re.compile(r"\.sealed-([a-z0-9]{1,20})\.parquet$")
+SEALED = re.compile(r"\.sealed-([a-z0-9]{1,20})\.[a-z]+$")
 
 
 class SealBroken(OSError):
@@ -63,12 +63,29 @@ class Sealing:
         """Return the id of the key that a new file is sealed with, None when it stays plain."""
         return self.keyring.current() if self.keyring and self.at_rest else None
 
+    @property
+    def for_new(self) -> Keyring | None:
+        """The ring that what is new is sealed with; None where it stays plain."""
+        return self.keyring if self.at_rest else None
+
+    def to_write_whole(self, key_id: str) -> Any:
+        """Return Parquet's encryption properties for a file of which nothing is to be read."""
+        assert self._factory is not None
+        settings = pe.EncryptionConfiguration(
+            footer_key=key_id,
+            uniform_encryption=True,
+            encryption_algorithm="AES_GCM_V1",
+            data_key_length_bits=KEY_BITS,
+            double_wrapping=False,
+        )
+        return self._factory.file_encryption_properties(self._connection, settings)
+
     def to_write(self, key_id: str, schema: pa.Schema, columns: Sequence[str]) -> Any:
         """Return Parquet's encryption properties for one file."""
         assert self._factory is not None
         settings = pe.EncryptionConfiguration(
             footer_key=key_id,
-            column_keys={key_id: [_leaf(schema.field(name)) for name in columns]},
+            column_keys={key_id: [leaf_of(schema.field(name)) for name in columns]},
             plaintext_footer=True,
             encryption_algorithm="AES_GCM_V1",
             data_key_length_bits=KEY_BITS,
@@ -102,8 +119,8 @@ def open_sealing(config: Config) -> Sealing:
 def key_of(path: str) -> str | None:
     """Return the id of the master key that a file needs, by its name; None for a plain file.
 
-    >>> key_of("part-0.sealed-k1x2f.parquet"), key_of("part-0.parquet")
-    ('k1x2f', None)
+    >>> key_of("part-0.sealed-k1x2f.parquet"), key_of("01.sealed-a.open"), key_of("part-0.parquet")
+    ('k1x2f', 'a', None)
     """
     match = SEALED.search(path)
     return match[1] if match else None
@@ -132,6 +149,6 @@ def explained(where: str, columns: Sequence[str]) -> Iterator[None]:
         raise
 
 
-def _leaf(field: pa.Field) -> str:
+def leaf_of(field: pa.Field) -> str:
     """Return the path of a column's values in Parquet."""
     return f"{field.name}.list.element" if pa.types.is_list(field.type) else str(field.name)

@@ -16,6 +16,7 @@ from app.contracts.rows import Column
 
 # Two keys of SipHash; they are public, and part of no file that outlives an ingest.
 KEYS = ("mainspring ids 1", "mainspring ids 2")
+MAX_RUN = 2**22
 
 
 class Hashes(NamedTuple):
@@ -53,7 +54,10 @@ def hash_unique(rows: pa.Table, column: Column) -> Hashes:
 
 
 class SeenIds:
-    """A set of hashes that grows: runs sorted by first half, each twice as long as the next."""
+    """A set of hashes that grows: runs sorted by first half, each twice as long as the next.
+
+    Runs of MAX_RUN stay as they are: merging two takes as much memory again.
+    """
 
     def __init__(self) -> None:
         """Start empty."""
@@ -85,7 +89,7 @@ class SeenIds:
 
     def _push(self, run: Hashes) -> None:
         self._runs.append(run)
-        while len(self._runs) > 1 and len(self._runs[-2]) < 2 * len(self._runs[-1]):
+        while len(self._runs) > 1 and _may_merge(*map(len, self._runs[-2:])):
             last, before = self._runs.pop(), self._runs.pop()
             self._runs.append(_merged(before, last))
 
@@ -98,6 +102,10 @@ def repeats(hashes: Hashes) -> npt.NDArray[np.bool_]:
     same = (ordered.high[1:] == ordered.high[:-1]) & (ordered.low[1:] == ordered.low[:-1])
     again[order[1:][same]] = True
     return again
+
+
+def _may_merge(before: int, last: int) -> bool:
+    return before < 2 * last and before + last <= MAX_RUN
 
 
 def _within(run: Hashes, hashes: Hashes) -> npt.NDArray[np.bool_]:

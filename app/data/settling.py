@@ -12,14 +12,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from app.contracts.rows import Column, Contract
 from app.data.intake import refuse_rows
 from app.data.limits import each
 from app.data.quarantine import Reasons
 from app.data.seen import Hashes, SeenIds, repeats
-from app.data.staging import Staged, count_reasons, hashes_of, known_in, merge_reasons, write
+from app.data.stagedfiles import StagedFiles, name_of
+from app.data.staging import Staged, count_reasons, hashes_of, known_in, merge_reasons
 from app.data.validation import LABEL_COLUMNS
 from app.security.privacy import Pseudonymiser
 
@@ -52,12 +52,14 @@ class Ids:
 class Settled:
     """All of one delivery that an ingest takes. num_in = num_accepted + num_quarantined.
 
-    `ids` are the values of unique columns that its accepted rows add, by column.
+    `ids` are the values of unique columns that its accepted rows add, by column. `files` is what
+    its blocks are read with.
     """
 
     delivery: str
     blocks: tuple[Staged, ...]
     ids: Mapping[str, SeenIds]
+    files: StagedFiles
 
     @property
     def num_accepted(self) -> int:
@@ -86,16 +88,16 @@ class Settled:
 
     def accepted(self) -> Iterator[pa.Table]:
         """Read the rows to be kept, block by block."""
-        return (pq.read_table(block.accepted) for block in self.blocks if block.accepted)
+        return (self.files.read(block.accepted) for block in self.blocks if block.accepted)
 
     def refused(self) -> Iterator[pa.Table]:
         """Read the rows that were refused, block by block."""
-        return (pq.read_table(path) for block in self.blocks for path in block.refused)
+        return (self.files.read(path) for block in self.blocks for path in block.refused)
 
     def discard(self) -> None:
         """Delete the staged files of a delivery that is committed."""
         for block in self.blocks:
-            for path in filter(None, (block.accepted, *block.refused)):
+            for path in block.paths:
                 Path(path).unlink()
 
 
@@ -105,6 +107,7 @@ def settle_rows(
     contract: Contract,
     seen: Mapping[str, Ids],
     pseudonymiser: Pseudonymiser,
+    files: StagedFiles,
 ) -> Settled:
     """Refuse rows whose id came before; of rows with one id the first of the delivery is kept.
 
@@ -117,20 +120,24 @@ def settle_rows(
         if block.accepted is None:
             settled.append(block)
             continue
-        problems = _repeated(block.accepted, contract, seen, current)
-        settled.append(_part(block, problems, contract, pseudonymiser))
-    return Settled(delivery, tuple(settled), current)
+        problems = _repeated(files, block.accepted, contract, seen, current)
+        settled.append(_part(files, block, problems, contract, pseudonymiser))
+    return Settled(delivery, tuple(settled), current, files)
 
 
 def _repeated(
-    path: str, contract: Contract, seen: Mapping[str, Ids], current: Mapping[str, SeenIds]
+    files: StagedFiles,
+    path: str,
+    contract: Contract,
+    seen: Mapping[str, Ids],
+    current: Mapping[str, SeenIds],
 ) -> list[Problem]:
     """Find rows of a block that repeat something, and remember the others in `current`."""
     problems: list[Problem] = []
     hashed = []
-    free = np.ones(pq.read_metadata(path).num_rows, bool)
+    free = np.ones(files.num_rows(path), bool)
     for number, column in enumerate(contract.unique):
-        hashes, known = hashes_of(path, number), known_in(path, column.name)
+        hashes, known = hashes_of(files, path, number), known_in(files, path, column.name)
         before = free & known & seen[column.name].before.contains(hashes)
         again = seen[column.name].added.contains(hashes) | current[column.name].contains(hashes)
         there = free & known & ~before
@@ -145,18 +152,19 @@ def _repeated(
     return problems
 
 
-def settle_outcomes(block: Staged, outcomes: SeenIds) -> Staged:
+def settle_outcomes(block: Staged, outcomes: SeenIds, files: StagedFiles) -> Staged:
     """Refuse outcomes whose row and time came in an earlier block, and remember the others."""
     if block.accepted is None:
         return block
-    hashes = hashes_of(block.accepted)
+    hashes = hashes_of(files, block.accepted)
     again = outcomes.contains(hashes)
     outcomes.add(hashes.at(~again))
     row_id = LABEL_COLUMNS.by_name[LABEL_COLUMNS.id]
-    return _part(block, [Problem(row_id, again, SECOND_OUTCOME)], LABEL_COLUMNS, None)
+    return _part(files, block, [Problem(row_id, again, SECOND_OUTCOME)], LABEL_COLUMNS, None)
 
 
 def _part(
+    files: StagedFiles,
     block: Staged,
     problems: Sequence[Problem],
     contract: Contract,
@@ -167,21 +175,23 @@ def _part(
     if not wrong.any():
         return block
     assert block.accepted is not None
-    rows = pq.read_table(block.accepted)
+    rows = files.read(block.accepted)
     reasons = Reasons()
     for column, mask, problem in problems:
         cells = rows[column.name].combine_chunks()
         reasons.add(column.name, each(cells, mask, column, problem))
     refused = refuse_rows(rows, reasons, contract, pseudonymiser)
     kept = rows.filter(pa.array(~wrong))
-    path = Path(block.accepted)
+    name = name_of(block.accepted)
     settled = replace(
         block,
         num_accepted=kept.num_rows,
         num_refused=block.num_refused + refused.num_rows,
-        accepted=write(kept, path.with_suffix(".kept")) if kept.num_rows else None,
-        refused=(*block.refused, write(refused, path.with_suffix(".repeated"))),
+        accepted=files.write(kept, f"{name}.kept") if kept.num_rows else None,
+        refused=(*block.refused, files.write(refused, f"{name}.repeated")),
         reasons=merge_reasons([block.reasons, count_reasons(refused)]),
+        tally=None,
     )
-    path.unlink()
+    for path in {*block.paths} - {*settled.paths}:
+        Path(path).unlink()
     return settled

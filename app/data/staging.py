@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from app.data.intake import Judged
 from app.data.pieces import NOWHERE, POSITION, left_out_of
 from app.data.seen import Hashes
+from app.data.stagedfiles import StagedFiles
 
 STAGING = "staging"
 HIGH, LOW = "__high", "__low"
@@ -42,6 +42,7 @@ STAGED = pa.schema(
         ("reasons", pa.string()),
         ("problem", pa.string()),
         ("left_out", pa.list_(pa.string())),
+        ("tally", pa.string()),
     ]
 )
 
@@ -56,7 +57,8 @@ class Staged:
 
     `num_in` counts its rows as they were read, apart from what became of them. `reasons` counts
     refusals by what they say, without the values. With a `problem` there was no block: the piece
-    could not be read. `left_out` are columns that some of its rows had and that were dropped.
+    could not be read. `tally` is the file of what its rows add up to, while it holds for them.
+    `left_out` are columns that some of its rows had and that were dropped.
     """
 
     delivery: str
@@ -69,12 +71,23 @@ class Staged:
     reasons: dict[str, int] = field(default_factory=dict)
     problem: str | None = None
     left_out: tuple[str, ...] = ()
+    tally: str | None = None
 
     @classmethod
     def of_row(cls, row: dict[str, Any]) -> "Staged":
         """Read a block's row of STAGED."""
         lists = {name: tuple(row[name]) for name in ("refused", "left_out")}
         return cls(**{**row, **lists, "reasons": orjson.loads(row["reasons"])})
+
+    @property
+    def name(self) -> str:
+        """Name the block: a second try has the same name."""
+        return f"{self.delivery}-{self.first:012d}"
+
+    @property
+    def paths(self) -> list[str]:
+        """List its files."""
+        return [path for path in (self.accepted, *self.refused, self.tally) if path]
 
     def as_row(self) -> pa.Table:
         """Describe the block as a row of STAGED: what travels through a cluster."""
@@ -83,7 +96,7 @@ class Staged:
 
 
 def stage(
-    judged: Judged, hashes: Sequence[Hashes], delivery: str, block: pa.Table, folder: Path
+    judged: Judged, hashes: Sequence[Hashes], delivery: str, block: pa.Table, files: StagedFiles
 ) -> Staged:
     """Write the files of a block of a delivery, as it was read and as it was judged.
 
@@ -97,9 +110,9 @@ def stage(
     name = f"{delivery}-{first:012d}"
     accepted = refused = None
     if judged.accepted.num_rows:
-        accepted = write(_hashed(judged.accepted, hashes), folder / name)
+        accepted = files.write(_hashed(judged.accepted, hashes), name)
     if judged.refused.num_rows:
-        refused = write(judged.refused, folder / f"{name}-refused")
+        refused = files.write(judged.refused, f"{name}-refused")
     return Staged(
         delivery,
         first,
@@ -120,25 +133,16 @@ def _hashed(rows: pa.Table, hashes: Sequence[Hashes]) -> pa.Table:
     return rows
 
 
-def write(rows: pa.Table, path: Path) -> str:
-    """Write rows aside and rename them: the file is whole or absent. Returns its path."""
-    final = path.with_name(f"{path.name}.parquet")
-    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    pq.write_table(rows, aside, compression="lz4")
-    aside.replace(final)
-    return str(final)
-
-
-def hashes_of(path: str, number: int = 0) -> Hashes:
+def hashes_of(files: StagedFiles, path: str, number: int = 0) -> Hashes:
     """Read hashes of a block's accepted rows: of ids, or of the next unique columns."""
     names = [f"{HIGH}{number}", f"{LOW}{number}"]
-    table = pq.read_table(path, columns=names)
+    table = files.read(path, names)
     return Hashes(*(table[name].to_numpy() for name in names))
 
 
-def known_in(path: str, column: str) -> npt.NDArray[np.bool_]:
+def known_in(files: StagedFiles, path: str, column: str) -> npt.NDArray[np.bool_]:
     """Tell which of a block's accepted rows have a value in a column."""
-    values = pq.read_table(path, columns=[column])[column]
+    values = files.read(path, [column])[column]
     known: npt.NDArray[np.bool_] = values.is_valid().to_numpy()
     return known
 
@@ -184,8 +188,19 @@ def clear_leftovers(workspace: Path) -> None:
     """Remove what killed ingests left. One that is at work did that itself, as it began."""
     if not (workspace / STAGING).is_dir():
         return
-    with contextlib.suppress(Busy), _alone(workspace) as root:
+    with contextlib.suppress(Busy), nothing_staged(workspace):
+        return
+
+
+@contextlib.contextmanager
+def nothing_staged(workspace: Path) -> Iterator[None]:
+    """Remove what killed ingests left, and let none begin meanwhile.
+
+    Raises Busy while one is at work.
+    """
+    with _alone(workspace) as root:
         _clear(root)
+        yield
 
 
 @contextlib.contextmanager

@@ -148,6 +148,15 @@ class Tables:
             for file in [] if table is None else live_files(table):
                 yield from files.row_groups(file.path, columns)
 
+    def latest(self, name: TableName, column: str) -> datetime | None:
+        """Return the latest time in a column of a table's latest version; None without rows."""
+        files = self.files(name)
+        with self._using(name):
+            table = open_table(self.folder(name))
+            live = [] if table is None else live_files(table)
+            found = [files.latest(file.path, column) for file in live]
+        return max((time for time in found if time is not None), default=None)
+
     def read_since(self, name: TableName, after: int) -> tuple[pa.Table, int]:
         """Return the rows appended after a version, in commit order, and the version reached.
 
@@ -187,14 +196,6 @@ class Tables:
         with self._using(name):
             compact_files(self.files(name), small_bytes, max_small_files)
             return self.version(name)
-
-    def event_rows(self, accepted: pa.Table, at: datetime, source: str) -> pa.Table:
-        """Complete accepted rows (contract columns) to rows of the events table."""
-        return self.complete("events", accepted, at, source)
-
-    def quarantine_rows(self, quarantined: pa.Table, at: datetime, source: str) -> pa.Table:
-        """Complete quarantined rows to rows of the quarantine table."""
-        return self.complete("quarantine", quarantined, at, source)
 
     def complete(
         self, name: TableName, rows: pa.Table, at: datetime, source: str | pa.ChunkedArray
@@ -271,9 +272,7 @@ class Tables:
 
     def _wanted(self, name: TableName, columns: Sequence[str] | None) -> pa.Schema:
         schema = self.schema(name)
-        return (
-            schema if columns is None else pa.schema([schema.field(column) for column in columns])
-        )
+        return schema if columns is None else pa.schema([schema.field(name) for name in columns])
 
     def _fit(self, name: TableName, rows: pa.Table) -> pa.Table:
         schema = self.schema(name)

@@ -20,10 +20,13 @@ from app.data.survey import Survey
 from app.data.validation import validate
 from app.sections import InlineConfig
 
-# Ids that are made here are thrown away: they need no secret.
-KEY = SecretBytes(b"a key for trials only, no secret")
 MAX_COMPARED = 20_000_000
 EXAMPLE_ROWS = 500
+
+
+def _key() -> SecretBytes:
+    """Give a key for ids that are thrown away: they need no secret."""
+    return SecretBytes(b"a key for trials only, no secret")
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Trial:
 
 def try_out(config: Config, survey: Survey, at: datetime) -> Trial:
     """Judge every row of the file as an ingest would."""
-    inline = Inline(config.contract, config.source.inline or InlineConfig(), KEY, at)
+    inline = Inline(config.contract, config.source.inline or InlineConfig(), _key, at)
     num_in = num_accepted = 0
     reasons: Counter[str] = Counter()
     ids: list[np.ndarray] = []
@@ -69,7 +72,7 @@ def example_row(config: Config, survey: Survey, at: datetime) -> dict[str, objec
 
     Personal values and suspects stay out. Empty when no row of the sample is acceptable.
     """
-    inline = Inline(config.contract, config.source.inline or InlineConfig(), KEY, at)
+    inline = Inline(config.contract, config.source.inline or InlineConfig(), _key, at)
     sample = survey.sample.slice(0, EXAMPLE_ROWS)
     positions = np.arange(sample.num_rows, dtype=np.int64)
     rows = inline.rows(Rows(sample, positions, [], ""), str(survey.path))

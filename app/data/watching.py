@@ -22,11 +22,13 @@ class Watch:
 
     `stop` is asked between deliveries: what is committed stays, the rest is for another time.
     `stopped` are the deliveries that the policy refused: they are not judged again as they were.
+    `stale` says whether the newest row was too old at the last look, None before the first.
     """
 
     tell: Callable[[Progress], None] = _silent
     stop: Callable[[], bool] = bool
     looks: Looks = field(default_factory=Looks)
     stopped: frozenset[str] = frozenset()
+    stale: bool | None = None
     seen: dict[str, SeenIds] = field(default_factory=dict)
     seen_at: tuple[int, Erased] | None = None

@@ -15,8 +15,10 @@ import pyarrow as pa
 from app.contracts.rows import Contract
 from app.data.forgetting import ROW_ID, Mask, about_erased, captured_ids
 from app.data.rewriting import rewrite_versions
+from app.data.sealing import key_of
 from app.data.tables import TableName, Tables
 from app.governance.needles import Needles
+from app.security.keyring import Keyring
 from app.security.tombstones import Tombstones
 from app.serving.capture import CLOSED, DAMAGED, OPEN, read_segment
 
@@ -94,22 +96,25 @@ class SpoolStore:
 
     name = "spool"
 
-    def __init__(self, root: Path, contract: Contract) -> None:
+    def __init__(self, root: Path, contract: Contract, keyring: Keyring | None = None) -> None:
         self._root = root
         self._contract = contract
+        self._keyring = keyring
 
     def count(self, erased: Tombstones) -> int:
-        """Count rows that can be read."""
-        return sum(self._count(path, erased) for path in self.segments())
+        """Count rows that can be read, and segments of which nobody can tell whom they name."""
+        unclear = sum(map(_is_unclear, self.segments(DAMAGED)))
+        return unclear + sum(self._count(path, erased) for path in self.segments())
 
     def forget(self, erased: Tombstones) -> None:
         """Delete damaged segments that name an erased subject: nobody can part their rows.
 
+        Of a sealed one nobody can tell what its damaged part says: it goes, whomever it names.
         Whole segments are shipped without the rows, by whoever ships them.
         """
         needles = Needles(erased)
         for path in self.segments(DAMAGED):
-            if needles.are_in_file(path) or self._count(path, erased):
+            if _is_unclear(path) or needles.are_in_file(path) or self._count(path, erased):
                 path.unlink()
 
     def remains(self, needles: Needles) -> list[str]:
@@ -117,7 +122,7 @@ class SpoolStore:
         return [
             f"spool/{path.relative_to(self._root)}"
             for path in self.segments()
-            if self._count(path, needles.erased) or _holds(path, needles)
+            if _is_unclear(path) or self._count(path, needles.erased) or _holds(path, needles)
         ]
 
     def segments(self, *endings: str) -> Iterator[Path]:
@@ -144,10 +149,15 @@ class SpoolStore:
 
     def _read(self, path: Path) -> dict[str, pa.Table]:
         try:
-            return read_segment(path).tables
+            return read_segment(path, self._keyring).tables
         except FileNotFoundError:
             # Shipped meanwhile.
             return {}
+
+
+def _is_unclear(path: Path) -> bool:
+    """Tell whether a segment is both damaged and sealed: its bytes say nothing."""
+    return path.suffix == DAMAGED and key_of(path.name) is not None
 
 
 def _holds(path: Path, needles: Needles) -> bool:

@@ -23,7 +23,6 @@ from app.data.tables import TableName
 from app.governance import erasure
 from app.governance.learned import forget_fits, known_snapshots
 from app.governance.needles import Needles
-from app.governance.stores import SpoolStore
 from app.governance.tracing import trace_rows
 from app.governance.workplace import Workplace
 from app.ledger.database import LedgerBusy
@@ -82,7 +81,7 @@ class Work:
     def _note_captured(self) -> Outcome:
         """Count captured rows and note their ids: whoever ships them drops them from now on."""
         place, erased = self._place, self._erased
-        spool = SpoolStore(place.config.spool_path, place.config.contract)
+        spool = place.spool
         ids = spool.row_ids(erased)
         self._row_ids = ids - ids_of_others(place.tables, erased, ids)
         erased = erased.with_rows(self._row_ids)
@@ -107,7 +106,7 @@ class Work:
             config, self._place.ledger, tables, self._place.tombstones
         ) as arrival:
             adopt_spools(config.spool_path, tables, arrival)
-        spool = SpoolStore(config.spool_path, config.contract)
+        spool = self._place.spool
         deadline = time.monotonic() + QUIET_SPARE_SECONDS + 2 * config.serving.ship_seconds
         while holding := spool.holding(erased):
             if time.monotonic() > deadline:

@@ -42,13 +42,18 @@ class Workplace:
         config = self.config
         return (
             *(TableStore(self.tables, name) for name in NAMES),
-            SpoolStore(config.spool_path, config.contract),
+            self.spool,
             WindowStore(config),
             FileStore(config),
             ReportStore(config.reports_path),
             *self.further,
             MonitorStore(config, self.ledger),
         )
+
+    @property
+    def spool(self) -> SpoolStore:
+        """The captured rows, whoever keeps them."""
+        return SpoolStore(self.config.spool_path, self.config.contract, self.tables.sealing.keyring)
 
     def tombstones(self) -> Tombstones:
         """Give all tombstones that stand: what was erased before must be nowhere either."""

@@ -13,5 +13,6 @@ class EncryptionConfig(Frozen):
 
     at_rest: bool = Field(
         True,
-        description="Seal personal and quasi columns, and what quotes them, in new data files.",
+        description="Seal personal and quasi columns, and what quotes them, in new data files; and "
+        "whole: staged files, captured rows, the online store.",
     )

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from app.config import Config
 from app.contracts.rows import Frozen
 from app.security.secrets import (
     SecretError,
+    StaysHere,
     create_secret_file,
     decode_key,
     refuse_open_permissions,
@@ -99,7 +100,7 @@ class MasterKeys(Frozen):
         return {key_id: key.get_secret_value().hex() for key_id, key in keys.items()}
 
 
-class EnvironmentKeyring:
+class EnvironmentKeyring(StaysHere):
     """Master keys from MAINSPRING_MASTER_KEYS: `id:hexadecimal,id:hexadecimal`, the newest last."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
@@ -138,16 +139,16 @@ class EnvironmentKeyring:
         return False
 
 
-class FileKeyring:
+class FileKeyring(StaysHere):
     """Master keys in a file that only its owner reads, made when the first key is needed.
 
     Processes that already run see a new key at once: the file is looked at before each use.
     """
 
-    def __init__(self, file: Path, sealed: Path | None = None) -> None:
+    def __init__(self, file: Path, sealed: Sequence[Path] = ()) -> None:
         """Name the file.
 
-        `sealed` is a folder: while it holds sealed files no new ring is made, since that would
+        `sealed` are folders: while they hold sealed files no new ring is made, since that would
         only hide that theirs is lost.
         """
         self._file = file
@@ -206,11 +207,12 @@ class FileKeyring:
             os.close(descriptor)
 
     def _create(self) -> None:
-        if self._sealed and next(self._sealed.rglob("*.sealed-*"), None):
-            raise SecretError(
-                f"{self._file}: no such keyring, but {self._sealed} holds files sealed with its "
-                "keys; restore the keyring, or move those tables away"
-            )
+        for folder in self._sealed:
+            if next(folder.rglob("*.sealed-*"), None):
+                raise SecretError(
+                    f"{self._file}: no such keyring, but {folder} holds files sealed with its "
+                    "keys; restore the keyring, or move those files away"
+                )
         key_id = _new_id(1)
         keys = {key_id: SecretBytes(secrets.token_bytes(KEY_BYTES))}
         create_secret_file(
@@ -235,7 +237,9 @@ def open_keyring(config: Config) -> Keyring:
     """Open the ring of a workspace: MAINSPRING_MASTER_KEYS wins over `<workspace>/keys`."""
     if MASTER_KEYS_VARIABLE in os.environ:
         return EnvironmentKeyring()
-    return FileKeyring(config.workspace / "keys" / "keyring.json", sealed=config.tables_path)
+    return FileKeyring(
+        config.workspace / "keys" / "keyring.json", sealed=(config.tables_path, config.spool_path)
+    )
 
 
 def _parsed(content: object, place: str) -> MasterKeys:

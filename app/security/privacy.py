@@ -14,12 +14,13 @@ import pyarrow.compute as pc
 from pydantic import SecretBytes
 
 from app.contracts.rows import Contract
+from app.security.secrets import StaysHere
 
 PSEUDONYM_DIGITS = 16
 PSEUDONYM = re.compile(rf"p_[0-9a-f]{{{PSEUDONYM_DIGITS}}}")
 
 
-class Pseudonymiser:
+class Pseudonymiser(StaysHere):
     """Turn strings into pseudonyms `p_` + 16 hexadecimal digits of HMAC-SHA256.
 
     A null stays null, and a pseudonym stays itself, so that applying it twice is applying it once.

@@ -8,6 +8,7 @@ import os
 import secrets
 import stat
 from pathlib import Path
+from typing import NoReturn
 
 from pydantic import SecretBytes, SecretStr
 
@@ -20,6 +21,19 @@ NEW_KEY_BYTES = 32
 
 class SecretError(ValueError):
     """A secret that cannot be used; the message never holds its value."""
+
+
+class StaysHere:
+    """What holds a key. It is made where it is needed: it refuses to be sent to another process.
+
+    What travels through a cluster may be written to disk on its way, by whoever carries it.
+    """
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{type(self).__name__} holds a key, which does not travel; send the configuration and "
+            "make it where it is needed"
+        )
 
 
 def pseudonym_key(config: Config) -> SecretBytes:

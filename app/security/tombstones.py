@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from pydantic import SecretBytes
 
 from app.security.privacy import PSEUDONYM, Pseudonymiser
+from app.security.secrets import StaysHere
 
 TombstoneKind = Literal["subject", "row"]
 Hashes = frozenset[tuple[TombstoneKind, str]]
@@ -25,8 +26,8 @@ KEY_PURPOSE = b"mainspring tombstones, version 1"
 HASH_BYTES = 16
 
 
-class Tombstones:
-    """What was erased from one workspace. Immutable; safe to share and to send to workers."""
+class Tombstones(StaysHere):
+    """What was erased from one workspace. Immutable; safe to share between threads."""
 
     def __init__(self, key: SecretBytes, hashes: Iterable[tuple[TombstoneKind, str]] = ()) -> None:
         """Keep the workspace's pseudonym key, from which the hashes' own key is derived."""

@@ -1,12 +1,12 @@
 """Keep what a replica must not forget: a spool of rows on local disk, written before the answer.
 
 One append is one write of one CRC-framed record, so the tables of a request are kept all together
-or not at all. A plain write, no sync: it survives the process, not the machine. Knows Arrow batches
-and files; knows nothing of what the rows mean, of Delta or of HTTP.
+or not at all. A plain write, no sync: it survives the process, not the machine. With a ring of keys
+each record is sealed before it is framed. Knows Arrow batches and files; knows nothing of what the
+rows mean, of Delta or of HTTP.
 """
 
 import contextlib
-import fcntl
 import os
 import struct
 import threading
@@ -14,14 +14,22 @@ import uuid
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 
+from app.data.locks import locked as locked
+from app.data.sealing import SealBroken
+from app.security.keyring import Keyring
+from app.security.secrets import SecretError
+from app.serving.seals import SegmentSeal
+
 HEAD = struct.Struct("<4sII")  # Mark, length of the payload, CRC-32 of the payload.
 PART = struct.Struct("<HI")  # Position of the table in the segment's header, length of the bytes.
 MARK = b"MSF1"
+KEY_MARK = b"MSK1"  # Before the first record of a sealed segment: its wrapped key.
 OPEN, CLOSED, DAMAGED = ".open", ".segment", ".damaged"
 
 
@@ -45,9 +53,16 @@ class Spool:
     """
 
     def __init__(
-        self, root: Path, schemas: Mapping[str, pa.Schema], max_segment_mb: float = 16
+        self,
+        root: Path,
+        schemas: Mapping[str, pa.Schema],
+        max_segment_mb: float = 16,
+        keyring: Keyring | None = None,
     ) -> None:
-        """Create the folder `root/<spool id>`; the order of `schemas` is the order of shipping."""
+        """Create the folder `root/<spool id>`; the order of `schemas` is the order of shipping.
+
+        With a ring of keys segments are sealed, each with a key of its own.
+        """
         self.id = uuid.uuid4().hex
         self.folder = root / self.id
         self._schemas = dict(schemas)
@@ -56,6 +71,9 @@ class Spool:
         self._guard = threading.Lock()
         self._captured: Counter[str] = Counter()
         self._sequence = 0
+        self._keyring = keyring
+        self._seal: SegmentSeal | None = None
+        self._ending = ""
         self._file: int | None = None
         self._size = 0
         self._closed = False
@@ -79,7 +97,7 @@ class Spool:
         ]
         if not parts:
             return
-        record = frame(b"".join(parts))
+        record = b"".join(parts)
         with self._guard:
             if self._closed:
                 raise SpoolRefused(f"spool {self.folder}: closed; this process is ending")
@@ -111,10 +129,11 @@ class Spool:
         if self._file is None:
             self._begin()
         assert self._file is not None
+        record = frame(self._seal.close(record) if self._seal else record)
         try:
             _write_all(self._file, record)
         except OSError as error:
-            # A half-written record would hide those after it.
+            # A half-written record would hide those after it, and its number is used up.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self._size)
             self._roll()
@@ -125,24 +144,34 @@ class Spool:
 
     def _begin(self) -> None:
         self._sequence += 1
-        header = frame(
-            b"".join(
-                _part_of(
-                    position, name.encode() + b"\0" + self._schemas[name].serialize().to_pybytes()
-                )
-                for name, position in self._positions.items()
-            )
+        described = b"".join(
+            _part_of(position, name.encode() + b"\0" + self._schemas[name].serialize().to_pybytes())
+            for name, position in self._positions.items()
         )
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         try:
-            self._file = os.open(self._path(OPEN), flags, 0o600)
+            # No key is retired between its choice and the file that says that it is needed.
+            with locked(self.folder.parent / "lock") if self._keyring else nullcontext():
+                header = self._begin_seal(described)
+                self._file = os.open(self._path(OPEN), flags, 0o600)
             _write_all(self._file, header)
         except OSError as error:
             self._roll()
             raise SpoolRefused(
                 f"spool {self.folder}: {error.strerror}; free space on this disk"
             ) from error
+        except SecretError as error:
+            raise SpoolRefused(f"spool {self.folder}: {error}") from error
         self._size = len(header)
+
+    def _begin_seal(self, described: bytes) -> bytes:
+        """Choose the key of a new segment, if it is to be sealed; returns the segment's header."""
+        if self._keyring is None:
+            return frame(described)
+        key_id = self._keyring.current()
+        self._seal = SegmentSeal.make(self._keyring, key_id)
+        self._ending = f".sealed-{key_id}"
+        return frame(self._seal.wrapped, KEY_MARK) + frame(self._seal.close(described))
 
     def _roll(self) -> None:
         if self._file is None:
@@ -152,68 +181,90 @@ class Spool:
         self._path(OPEN).rename(self._path(CLOSED))
 
     def _path(self, ending: str) -> Path:
-        return self.folder / f"{self._sequence:010d}{ending}"
+        return self.folder / f"{self._sequence:010d}{self._ending}{ending}"
 
 
-def read_segment(path: Path) -> Segment:
-    """Read every whole record of a segment.
+def read_segment(path: Path, keyring: Keyring | None = None) -> Segment:
+    """Read every whole record of a segment; a sealed one with the ring of keys.
 
     The end of a file whose writer died may be torn: it was never acknowledged and is left out. A
-    record that is whole but fails its checksum is damage: it and what follows are left out, and
-    said so.
+    record that is whole but fails its checksum, or its seal, is damage: it and what follows are
+    left out, and said so. Raises SecretError for a sealed segment without its key.
     """
     content = path.read_bytes()
-    schemas: list[tuple[str, pa.Schema]] = []
-    batches: dict[str, list[pa.RecordBatch]] = {}
-    position = 0
-    damaged = False
+    reading = _Reading()
+    position, damaged = 0, False
     while position + HEAD.size <= len(content):
         mark, length, checksum = HEAD.unpack_from(content, position)
+        known = mark == MARK or (mark == KEY_MARK and position == 0)
         payload = content[position + HEAD.size : position + HEAD.size + length]
-        if mark == MARK and len(payload) < length:
+        if known and len(payload) < length:
             break
-        if mark != MARK or zlib.crc32(payload) != checksum:
+        if not known or zlib.crc32(payload) != checksum:
             damaged = True
             break
-        for index, part in _parts(payload):
-            if position == 0:
-                label, _, described = part.partition(b"\0")
-                schemas.append((label.decode(), pa.ipc.read_schema(pa.py_buffer(described))))
-            else:
-                name, schema = schemas[index]
-                batches.setdefault(name, []).append(
-                    pa.ipc.read_record_batch(pa.py_buffer(part), schema)
-                )
+        try:
+            reading.take(mark, payload, keyring)
+        except SealBroken:
+            damaged = True
+            break
         position += HEAD.size + length
-    tables = {
-        name: pa.Table.from_batches(batches[name], schema)
-        for name, schema in schemas
-        if name in batches
-    }
-    return Segment(tables, len(content) - position, damaged)
+    return Segment(reading.tables(), len(content) - position, damaged)
 
 
-def frame(payload: bytes) -> bytes:
+class _Reading:
+    """What was read of a segment so far."""
+
+    def __init__(self) -> None:
+        self._schemas: list[tuple[str, pa.Schema]] = []
+        self._batches: dict[str, list[pa.RecordBatch]] = {}
+        self._seal: SegmentSeal | None = None
+
+    def take(self, mark: bytes, payload: bytes, keyring: Keyring | None) -> None:
+        """Read the next frame: the key, the schemas, or rows."""
+        if mark == KEY_MARK:
+            self._seal = SegmentSeal.of(payload, keyring)
+            return
+        if self._seal is not None:
+            payload = self._seal.open(payload)
+        if self._schemas:
+            self._add_rows(payload)
+            return
+        for _, part in _parts(payload):
+            label, _, described = part.partition(b"\0")
+            self._schemas.append((label.decode(), pa.ipc.read_schema(pa.py_buffer(described))))
+
+    def _add_rows(self, payload: bytes) -> None:
+        for index, part in _parts(payload):
+            name, schema = self._schemas[index]
+            batch = pa.ipc.read_record_batch(pa.py_buffer(part), schema)
+            self._batches.setdefault(name, []).append(batch)
+
+    def tables(self) -> dict[str, pa.Table]:
+        """Give the rows by table."""
+        return {
+            name: pa.Table.from_batches(self._batches[name], schema)
+            for name, schema in self._schemas
+            if name in self._batches
+        }
+
+
+def number_of(path: Path) -> int:
+    """Give a segment's number, which only rises within a spool.
+
+    >>> number_of(Path("0000000007.sealed-k1x2f.segment")), number_of(Path("0000000008.open"))
+    (7, 8)
+    """
+    return int(path.name.partition(".")[0])
+
+
+def frame(payload: bytes, mark: bytes = MARK) -> bytes:
     """Wrap a payload so that a reader can tell whether all of it arrived.
 
     >>> frame(b"row")[:4], len(frame(b"row"))
     (b'MSF1', 15)
     """
-    return HEAD.pack(MARK, len(payload), zlib.crc32(payload)) + payload
-
-
-@contextlib.contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[None]:
-    """Hold an exclusive lock on a file; the kernel frees it when the process ends.
-
-    With `wait` false, raises BlockingIOError when someone else holds it.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
+    return HEAD.pack(mark, len(payload), zlib.crc32(payload)) + payload
 
 
 def _part(position: int, batch: pa.RecordBatch) -> bytes:

@@ -6,7 +6,6 @@ several threads. What a client did wrong is raised as Refused, with what to chan
 
 import hashlib
 import logging
-import sqlite3
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from app.contracts.times import micros_in, micros_of
 from app.contracts.windows import LIVE_SOURCE
 from app.data.forgetting import ERASED, refuse_checked
 from app.data.online import OnlineStore
+from app.data.storefile import STORE_ERRORS
 from app.data.tables import Tables
 from app.data.validation import validate_rows
 from app.security.privacy import Pseudonymiser
@@ -82,7 +82,7 @@ class Predictor:
         checked = validate_rows(rows, contract, pseudonymiser=self.pseudonymiser)
         checked = refuse_checked(checked, contract, self.erased())
         rejected = _rejected(checked.quarantined)
-        kept = {"quarantine": self.tables.quarantine_rows(checked.quarantined, at, SOURCE)}
+        kept = {"quarantine": self.tables.complete("quarantine", checked.quarantined, at, SOURCE)}
         if checked.accepted.num_rows == 0:
             self._keep(kept)
             got = f"none of {len(request.rows)} rows is acceptable"
@@ -90,7 +90,7 @@ class Predictor:
         # The windows' values are logged with the row: what was used can be used again.
         rows = self._with_windows(checked.accepted, at)
         probabilities = _checked(champion.predict(rows))
-        events = self.tables.event_rows(rows, at, SOURCE)
+        events = self.tables.complete("events", rows, at, SOURCE)
         keys = _keys(request, checked.accepted[contract.id], checked.positions)
         predictions = self._predictions(events, probabilities, keys, generation, at)
         self._keep({"events": events, "predictions": predictions, **kept})
@@ -166,7 +166,7 @@ class Predictor:
         try:
             self._refuse_unfilled(self.online)
             values = self.online.values(accepted, np.minimum(time, micros_of(at)))
-        except sqlite3.Error as error:
+        except STORE_ERRORS as error:
             logger.exception("the online store does not answer")
             got = "the window features cannot be looked up"
             raise Refused(503, "windows", got, "try again later") from error

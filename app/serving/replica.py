@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from app.config import Config
 from app.data.arrivals import captured_arriving
-from app.data.tables import NAMES, open_tables
+from app.data.tables import NAMES, Tables, open_tables
 from app.ledger.database import open_ledger
 from app.model.bundle import ModelBundle
 from app.registry.artifacts import Artifacts
@@ -42,7 +42,7 @@ class Replica:
         tables = open_tables(config)
         self._config = config
         self._wall = wall
-        self._spool = Spool(config.spool_path, {name: tables.schema(name) for name in NAMES})
+        self._spool = _open_spool(config, tables)
         erased = TombstoneWatch(self._ledger, config.name, Tombstones(pseudonym_key(config)))
         self._shipper = Shipper(
             self._spool,
@@ -131,3 +131,11 @@ class Replica:
                 column.model_dump(mode="json", exclude_defaults=True) for column in contract.columns
             ],
         )
+
+
+def _open_spool(config: Config, tables: Tables) -> Spool:
+    return Spool(
+        config.spool_path,
+        {name: tables.schema(name) for name in NAMES},
+        keyring=tables.sealing.for_new,
+    )

@@ -22,7 +22,7 @@ from app.background import Rounds
 from app.data.arrivals import Arrival
 from app.data.forgetting import forget_captured
 from app.data.tables import TableName, Tables
-from app.serving.capture import CLOSED, DAMAGED, OPEN, Spool, locked, read_segment
+from app.serving.capture import CLOSED, DAMAGED, OPEN, Spool, locked, number_of, read_segment
 
 Arriving = Callable[[], AbstractContextManager[Arrival | None]]
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def ship_folder(
     raised.
     """
     for path in sorted(folder.glob(f"*{CLOSED}")):
-        segment = read_segment(path)
+        segment = read_segment(path, tables.sealing.keyring)
         if segment.torn_bytes:
             logger.warning(
                 "%s: left out %d bytes that were never acknowledged or are damaged",
@@ -60,7 +60,7 @@ def ship_folder(
         if arrival is not None:
             rows = _admitted(rows, tables, arrival)
         for name, table in rows.items():
-            transaction = (f"{folder.name}:{name}", int(path.stem))
+            transaction = (f"{folder.name}:{name}", number_of(path))
             tables.append(cast(TableName, name), table, transaction=transaction)
         if segment.damaged:
             logger.error("%s: a record fails its checksum; the file is kept as %s", path, DAMAGED)

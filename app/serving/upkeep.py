@@ -19,10 +19,12 @@ from app.background import Rounds
 from app.config import Config
 from app.contracts.rows import TIMESTAMP, Contract
 from app.contracts.times import micros_of, moment
+from app.data.definitions import store_path
 from app.data.facts import event_facts, label_facts
-from app.data.online import OnlineStore, definition_of
+from app.data.online import OnlineStore
 from app.data.tables import TableName, Tables, VersionGone
 from app.data.windows import longest
+from app.security.keyring import open_keyring
 from app.serving.capture import locked
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,8 @@ def open_online(config: Config) -> OnlineStore | None:
     if not config.contract.windows:
         return None
     reach = round(config.serving.window_reach_days * MICROS_PER_DAY)
-    return OnlineStore(config.workspace / FOLDER, config.contract, reach)
+    keyring = open_keyring(config) if config.encryption.at_rest else None
+    return OnlineStore(config.workspace / FOLDER, config.contract, reach, keyring)
 
 
 def upkeep_lock(path: Path, *, wait: bool) -> AbstractContextManager[None]:
@@ -48,7 +51,8 @@ def upkeep_lock(path: Path, *, wait: bool) -> AbstractContextManager[None]:
 
 def online_path(config: Config) -> Path:
     """Name the file of a model's online store, whether or not it is there."""
-    return config.workspace / FOLDER / f"{definition_of(config.contract)}.sqlite"
+    sealed = config.encryption.at_rest
+    return store_path(config.workspace / FOLDER, config.contract, sealed=sealed)
 
 
 class Upkeep:

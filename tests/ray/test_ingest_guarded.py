@@ -14,13 +14,17 @@ from app.data.halting import IngestStopped
 from app.data.ingestion import IngestResult
 from app.data.looks import Looks
 from app.data.report import read_report
+from app.data.rotation import Rotated, rotate
+from app.data.sealing import key_of
 from app.data.tables import open_tables
 from app.data.watching import Watch
 from app.ledger.database import open_ledger
 from app.ledger.erasures import add_tombstones, begin_erasure
 from app.sections import InlineConfig, IntakeConfig, SourceConfig
+from app.security.keyring import open_keyring
 from app.security.secrets import pseudonym_key
 from app.security.tombstones import Tombstones
+from app.serving.resealing import places_of
 from jobs import ingest
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -122,6 +126,39 @@ def test_a_follower_that_is_stopped_commits_nothing_and_judges_the_same_files_on
         "P4",
         "P5",
     ]
+
+
+def test_what_workers_stage_is_sealed_and_a_change_of_keys_meanwhile_loses_nothing(
+    shop: Config,
+) -> None:
+    """No key is sent to a worker: each finds the ring, and the pseudonyms' key, where it works."""
+    nobody = Tombstones(pseudonym_key(shop))
+    person = nobody.pseudonym("Ada Lovelace 1")
+    keyring, staged, changes = open_keyring(shop), set[str](), list[Rotated]()
+
+    def look(_: object) -> None:
+        found = list((shop.workspace / "staging").glob("*/*"))
+        staged.update(str(key_of(path.name)) for path in found)
+        assert files_with(shop.workspace, "Ada Lovelace", person) == []
+        if found and not changes:
+            changes.append(rotate(open_tables(shop), keyring, places_of(shop, keyring)))
+
+    deliver(shop, "a", 0, 1, 2)
+    deliver(shop, "b", 1, 3)
+    result = ingest.run(shop, watch=Watch(tell=look))
+    assert counts(result) == (5, 4, 1)
+    (change,) = changes
+    (old,) = change.kept
+    assert (change.retired, old in staged) == ((), True)
+    tables = open_tables(shop)
+    senders = dict(
+        zip(*(tables.read("events")[n].to_pylist() for n in ("parcel", "sender")), strict=True)
+    )
+    assert senders["P1"] == person
+    assert len(senders) == 4
+    assert rotate(tables, keyring, places_of(shop, keyring)).retired == (old,)
+    assert tables.read("events").num_rows == 4
+    assert files_with(shop.workspace, "Ada Lovelace", person) == []
 
 
 def test_outcomes_inside_rows_without_ids_come_in_from_csv(shop: Config, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,14 @@ from sqlalchemy import create_engine, text
 
 from app.config import Config, show_config
 from app.contracts.rows import Column, Contract
-from app.data import preprocess
+from app.data import uniqueness
 from app.data.commits import live_files
 from app.data.ingestion import IngestResult
 from app.data.looks import Looks
 from app.data.preprocess import ingest
 from app.data.tables import Tables, open_tables
 from app.data.watching import Watch
-from app.sections import SourceConfig
+from app.sections import IntakeConfig, SourceConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -135,10 +135,52 @@ def test_small_files_are_merged_and_a_follower_still_knows_what_it_saw(
     def refuse(*_: object) -> None:
         raise AssertionError("ids are read again although no row was appended")
 
-    monkeypatch.setattr(preprocess, "read_seen", refuse)
+    monkeypatch.setattr(uniqueness, "read_seen", refuse)
     write_csv(tmp_path / "in", "5.csv", parcel(3), parcel(10))
     watch.looks.begin(2e9 + 10)
     assert counts(bring_in(config, watch)) == (2, 1, 1)
+
+
+def test_an_outcome_that_comes_before_its_row_is_taken_up_with_it(
+    shop: Open, tmp_path: Path
+) -> None:
+    write_csv(tmp_path / "in", "0.csv", parcel(0))
+    (tmp_path / "out").mkdir()
+    told = [f"P{number},1,false,2024-03-20T00:00:00Z" for number in range(3)]
+    (tmp_path / "out" / "0.csv").write_text("\n".join(["row_id,label,void,known_at", *told]))
+    config = shop(kind="csv", events=str(tmp_path / "in"), labels=str(tmp_path / "out"))
+    first = bring_in(config)
+    assert (first.num_labels, first.num_labels_quarantined, first.num_readmitted) == (1, 2, 0)
+    write_csv(tmp_path / "in", "1.csv", parcel(1))
+    second = bring_in(config)
+    assert (second.num_in, second.num_labels_in, second.num_readmitted) == (1, 0, 1)
+    labels = tables_of(config).read("labels")
+    assert sorted(labels["row_id"].to_pylist()) == ["P0", "P1"]
+    assert bring_in(config).num_readmitted == 0
+
+
+def test_a_feed_that_falls_silent_is_told_once(
+    shop: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_csv(tmp_path / "in", "0.csv", parcel(27))
+    config = shop(kind="csv", events=str(tmp_path / "in"))
+    config = config.model_copy(update={"intake": IntakeConfig(max_age_hours=24 * 5)})
+    watch, begun = Watch(looks=Looks(following=True)), datetime(2024, 3, 30, tzinfo=UTC)
+
+    def look(days: float) -> str:
+        caplog.clear()
+        watch.looks.begin(2e9 + days)
+        result = ingest(config, tables_of(config), at=begun + timedelta(days=days), watch=watch)
+        return " ".join([*caplog.messages, "report" if result.report else "nothing"])
+
+    assert look(0) == "report"
+    assert look(1) == "nothing"
+    assert "the newest row, of 2024-03-28T10:00:00+00:00, is 134.0 hours old" in look(4)
+    assert look(5) == "nothing"
+    write_csv(tmp_path / "in", "1.csv", {**parcel(100), "promised": "2024-04-04T12:00:00Z"})
+    assert look(6) == "ingest of flights: its newest row is fresh again report"
+    assert look(7) == "nothing"
+    assert "hours old" in look(12)
 
 
 def test_deliveries_are_committed_in_their_order(shop: Open, tmp_path: Path) -> None:

@@ -7,7 +7,10 @@ import pyarrow as pa
 import pytest
 
 from app.contracts.rows import Column, Contract
+from app.data.sealing import Sealing
+from app.data.stagedfiles import StagedFiles
 from app.data.tables import Tables
+from app.security.keyring import FileKeyring
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +63,11 @@ def parcel_table(parcels: Contract) -> Callable[[list[dict[str, object]]], pa.Ta
 @pytest.fixture
 def tables(tmp_path: Path, parcels: Contract) -> Tables:
     return Tables(tmp_path / "tables", parcels)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> StagedFiles:
+    """Staged files as an ingest has them: sealed."""
+    folder = tmp_path / "staged"
+    folder.mkdir()
+    return StagedFiles(folder, Sealing(FileKeyring(tmp_path / "keyring.json"), at_rest=True))

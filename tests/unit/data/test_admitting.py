@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +15,7 @@ from app.data.intake import FOREVER, judge_block, mark_of
 from app.data.pieces import Rows
 from app.data.seen import hash_ids
 from app.data.settling import Ids, Settled, settle_rows
+from app.data.stagedfiles import StagedFiles
 from app.data.staging import stage
 from app.data.storage import Found
 from app.data.tables import Tables
@@ -34,7 +34,7 @@ def a_file(digest: str, name: str = "a.csv") -> Delivery:
 
 
 @pytest.fixture
-def settle(tmp_path: Path, parcels: Contract, parcel_table: MakeTable) -> Settle:
+def settle(files: StagedFiles, parcels: Contract, parcel_table: MakeTable) -> Settle:
     """A function that settles the rows of a delivery that a plan takes."""
 
     def make(plan: Plan, delivery: Delivery, rows: Sequence[dict[str, object]]) -> Settled:
@@ -42,8 +42,8 @@ def settle(tmp_path: Path, parcels: Contract, parcel_table: MakeTable) -> Settle
         block = Rows(parcel_table(list(rows)), positions, [], delivery.digest).with_places()
         judged = judge_block(block, parcels, plan.window, SECRET)
         hashes = hash_ids(judged.accepted["parcel"])
-        staged = stage(judged, [hashes], delivery.digest, block, tmp_path)
-        return settle_rows(delivery.digest, [staged], parcels, {"parcel": Ids()}, SECRET)
+        staged = stage(judged, [hashes], delivery.digest, block, files)
+        return settle_rows(delivery.digest, [staged], parcels, {"parcel": Ids()}, SECRET, files)
 
     return make
 

@@ -162,7 +162,7 @@ def test_captured_rows_of_the_erased_are_dropped_with_their_outcomes_and_counted
             "source": ["serving", "serving"],
         }
     )
-    captured = {"events": tables.event_rows(accepted, AT, "serving"), "labels": labels}
+    captured = {"events": tables.complete("events", accepted, AT, "serving"), "labels": labels}
     schema = tables.schema("quarantine")
     left, dropped = forget_captured(captured, schema, parcels, erased("sender 1"))
     assert dropped == {"P1"}
@@ -179,7 +179,7 @@ def test_an_id_belongs_to_a_subject_when_nobody_else_has_it(
 ) -> None:
     rows = [parcel(0), parcel(1), parcel(3, sender=None)]
     accepted = validate_rows(rows, parcels, pseudonymiser=SECRET).accepted
-    tables.append("events", tables.event_rows(accepted, AT, "test"))
+    tables.append("events", tables.complete("events", accepted, AT, "test"))
     gone = erased("sender 0")
     assert about_erased("events", tables.read("events"), parcels, gone).sum() == 1
     assert ids_of_others(tables, gone, {"P0", "P1", "P3", "P9"}) == {"P1", "P3"}

@@ -5,7 +5,8 @@ reading, judging and staging to what is settled.
 """
 
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -24,6 +25,7 @@ from app.data.intake import FOREVER, Window, judge_block
 from app.data.pieces import POSITION
 from app.data.seen import hash_ids
 from app.data.settling import Ids, Settled, settle_rows
+from app.data.stagedfiles import StagedFiles
 from app.data.staging import stage
 from app.security.privacy import Pseudonymiser
 
@@ -40,8 +42,17 @@ GOOD = {
 Take = Callable[[Path, str], Settled]
 
 
+@pytest.fixture(scope="module")
+def corpus() -> Iterator[Counter[str]]:
+    """Counts of what the corpus came to; shown by `pytest -s`."""
+    counts: Counter[str] = Counter()
+    yield counts
+    assert counts["rows"] == counts["accepted"] + counts["quarantined"]
+    print("\nhostile corpus: " + ", ".join(f"{n:,} {what}" for what, n in counts.items()))
+
+
 @pytest.fixture
-def take(tmp_path: Path, parcels: Contract) -> Take:
+def take(files: StagedFiles, parcels: Contract, corpus: Counter[str]) -> Take:
     """A function that takes a file in, all but the commit."""
 
     def make(path: Path, kind: str) -> Settled:
@@ -51,8 +62,15 @@ def take(tmp_path: Path, parcels: Contract) -> Take:
                 block = rows.with_places()
                 judged = judge_block(block, parcels, Window(FOREVER, {}), SECRET)
                 hashes = hash_ids(judged.accepted["parcel"])
-                blocks.append(stage(judged, [hashes], "d", block, tmp_path))
-        return settle_rows("d", blocks, parcels, {"parcel": Ids()}, SECRET)
+                blocks.append(stage(judged, [hashes], "d", block, files))
+        settled = settle_rows("d", blocks, parcels, {"parcel": Ids()}, SECRET, files)
+        corpus.update(
+            files=1,
+            rows=settled.num_in,
+            accepted=settled.num_accepted,
+            quarantined=settled.num_quarantined,
+        )
+        return settled
 
     return make
 

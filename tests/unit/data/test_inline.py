@@ -42,7 +42,7 @@ TABLE = pa.table(
 def inline(**config: Any) -> Inline:
     given = {"label_column": "bad", "positive": ["yes"], "negative": ["no"], "ignore": ["notes"]}
     return Inline(CONTRACT, InlineConfig.model_validate({**given, "nulls": ["NA", ""], **config}),
-                  KEY, AT)  # fmt: skip
+                  lambda: KEY, AT)  # fmt: skip
 
 
 def piece(table: pa.Table, first: int = 0) -> Rows:
@@ -97,7 +97,7 @@ def test_an_outcome_is_known_so_long_after_its_row_s_event() -> None:
         }
     )
     table = pa.table({"Day": ["01/02/2024"], "bad": ["1"]})
-    outcomes = Inline(contract, config, KEY, AT).outcomes(piece(table), "a.csv")
+    outcomes = Inline(contract, config, lambda: KEY, AT).outcomes(piece(table), "a.csv")
     expected = datetime(2024, 1, 31, 23, tzinfo=UTC) + timedelta(hours=36)
     assert outcomes.table["known_at"].to_pylist() == [expected]
 
@@ -141,7 +141,7 @@ def test_an_id_holds_neither_label_nor_remarks_and_depends_on_the_key() -> None:
     later = TABLE.set_column(2, "Bad?", pa.array(["no", "no", "yes", "yes"])).drop_columns("notes")
     shape = inline(generated_id="content")
     assert ids(shape, later) == ids(shape, TABLE)
-    other = Inline(CONTRACT, shape.config, SecretBytes(b"x" * 32), AT)
+    other = Inline(CONTRACT, shape.config, lambda: SecretBytes(b"x" * 32), AT)
     assert set(ids(other, TABLE)).isdisjoint(ids(shape, TABLE))
 
 

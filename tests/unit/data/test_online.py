@@ -15,6 +15,8 @@ from app.contracts.rows import Contract
 from app.contracts.windows import LIVE_SOURCE
 from app.data.facts import event_facts, label_facts
 from app.data.online import OnlineStore
+from app.security.keyring import FileKeyring
+from tests.sealed_pages import every_page
 from tests.windows_world import (
     DAY,
     HOUR,
@@ -39,13 +41,18 @@ def asked_rows() -> pa.Table:
 Open = Callable[[Contract], OnlineStore]
 
 
+@pytest.fixture(params=["plain", "sealed"])
+def keyring(request: pytest.FixtureRequest, tmp_path: Path) -> FileKeyring | None:
+    return FileKeyring(tmp_path / "keyring.json") if request.param == "sealed" else None
+
+
 @pytest.fixture
-def open_store(tmp_path: Path) -> Iterator[Open]:
+def open_store(tmp_path: Path, keyring: FileKeyring | None) -> Iterator[Open]:
     """A function that opens the same store again and again."""
     opened = []
 
     def opening(contract: Contract) -> OnlineStore:
-        opened.append(OnlineStore(tmp_path / "online", contract, REACH))
+        opened.append(OnlineStore(tmp_path / "online", contract, REACH, keyring))
         return opened[-1]
 
     yield opening
@@ -210,7 +217,9 @@ def test_what_has_left_all_windows_leaves_the_store(open_store: Open) -> None:
     assert (late <= 1.1 * early).all()
 
 
-def test_forgetting_takes_an_entity_out_of_every_value_and_every_byte(open_store: Open) -> None:
+def test_forgetting_takes_an_entity_out_of_every_value_and_every_byte(
+    open_store: Open, keyring: FileKeyring | None
+) -> None:
     contract = make_contract()
     events, labels = make_stream(3, 80)
     for event in events:
@@ -221,11 +230,11 @@ def test_forgetting_takes_an_entity_out_of_every_value_and_every_byte(open_store
     store, moment = open_store(contract), T0 + 39 * DAY
     store.reach = 60 * DAY
     feed(store, events, labels, moment)
-    assert b"p_subject_7" in every_byte(store)
+    assert b"p_subject_7" in every_byte(store, keyring)
     mine = [event for event in events if event["rider"] == "p_subject_7"]
     assert store.forget({"rider": {"p_subject_7"}}) == len({(e["id"], e["time"]) for e in mine})
     for trace in (b"p_subject_7", b"secret-", b"hideout"):
-        assert trace not in every_byte(store)
+        assert trace not in every_byte(store, keyring)
     others = [event for event in events if event not in mine]
     told = [label for label in labels if not label["id"].startswith("secret-")]
     rows = asked_rows()
@@ -235,8 +244,11 @@ def test_forgetting_takes_an_entity_out_of_every_value_and_every_byte(open_store
         assert bits(online) == bits(whole_history(contract, others, told, rows, moment))
 
 
-def every_byte(store: OnlineStore) -> bytes:
-    return b"".join(path.read_bytes() for path in sorted(store.file.path.parent.iterdir()))
+def every_byte(store: OnlineStore, keyring: FileKeyring | None) -> bytes:
+    """The bytes of all files of a store; of a sealed one what its pages are, free ones too."""
+    if keyring is None:
+        return b"".join(path.read_bytes() for path in sorted(store.file.path.parent.iterdir()))
+    return every_page(store.file.path, keyring)
 
 
 def test_another_definition_has_a_file_of_its_own(tmp_path: Path) -> None:
@@ -247,10 +259,11 @@ def test_another_definition_has_a_file_of_its_own(tmp_path: Path) -> None:
         contract.model_copy(update={"windows": contract.windows[:3]}),
         make_contract(settle_seconds=1),
     ):
-        store = OnlineStore(tmp_path, changed, REACH)
-        paths.add(store.file.path)
-        store.close()
-    assert len(paths) == 3
+        for keyring in (None, FileKeyring(tmp_path / "keyring.json")):
+            store = OnlineStore(tmp_path, changed, REACH, keyring)
+            paths.add(store.file.path)
+            store.close()
+    assert len(paths) == 6
 
 
 READER = """
@@ -258,8 +271,10 @@ import sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
 from app.data.online import OnlineStore
+from app.security.keyring import FileKeyring
 from tests.windows_world import make_contract
-store = OnlineStore(Path(sys.argv[1]), make_contract(), 10**12)
+keyring = FileKeyring(Path(sys.argv[3])) if sys.argv[3:] else None
+store = OnlineStore(Path(sys.argv[1]), make_contract(), 10**12, keyring)
 row = pa.table({"rider": ["a"], "depot": ["north"]})
 seen = [0.0]
 while seen[-1] < 60:
@@ -274,10 +289,11 @@ print("read", len(set(seen)))
 
 
 def test_another_process_reads_whole_commits_while_this_one_writes(
-    open_store: Open, tmp_path: Path
+    open_store: Open, tmp_path: Path, keyring: FileKeyring | None
 ) -> None:
     store = open_store(make_contract())
     arguments = [sys.executable, "-c", READER, str(tmp_path / "online"), str(T0 + HOUR)]
+    arguments += [str(tmp_path / "keyring.json")] if keyring else []
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as reader:
         for number in range(60):
             feed(store, [trip(number, T0)], [], T0)

@@ -24,6 +24,7 @@ from app.data.labels import KNOWN_LABELS
 from app.data.report import Counts, IngestReport, read_report, rows_of_earlier, write_report
 from app.data.reporting import Arrived, make_report
 from app.data.settling import Ids, Settled, settle_rows
+from app.data.stagedfiles import StagedFiles
 from app.data.staging import Staged
 from app.data.tables import Tables
 from app.data.tally import Tally
@@ -63,19 +64,22 @@ def arrive(
     piece = Piece("far/away/monday.csv", "csv", rows_digest, left_out=("passport",))
 
     def bring(rows: list[dict[str, object]]) -> tuple[Arrived, Arrived]:
-        judging = Judging(contract, SECRET, Tombstones(KEY), tmp_path_factory.mktemp("staged"))
+        files = StagedFiles(tmp_path_factory.mktemp("staged"))
+        judging = Judging(contract, SECRET, Tombstones(KEY), files)
         block = Rows(parcel_table(rows), np.arange(len(rows)), [], rows_digest).with_places()
         staged = judge_and_stage(block, judging=judging, window=EVERYTHING).to_pylist()
         seen = {column.name: Ids() for column in contract.unique}
         blocks = [Staged.of_row(row) for row in staged]
         came = Taken(contract)
-        settled = settle_rows(rows_digest, blocks, contract, seen, SECRET)
+        settled = settle_rows(rows_digest, blocks, contract, seen, SECRET, files)
         came.add(Delivery(rows_digest, piece.path, pieces=(piece,)), settled)
         outcome = {"row_id": ["P7"], "label": [1], "void": [False], "known_at": [AT]}
         labels = Rows(pa.table(outcome).cast(KNOWN_LABELS), np.arange(1), [], labels_digest)
         told = Taken(LABEL_COLUMNS, ())
         outcomes = stage_outcomes(labels, judging, EVERYTHING, Ids())
-        told.add(Delivery(labels_digest, "labels.csv"), Settled(labels_digest, (outcomes,), {}))
+        told.add(
+            Delivery(labels_digest, "labels.csv"), Settled(labels_digest, (outcomes,), {}, files)
+        )
         return came.arrived(), told.arrived()
 
     return bring
@@ -250,6 +254,6 @@ def test_rows_that_are_in_already_keep_the_data_fresh(
     rows, _ = arrive(rows_of(parcel))
     row = parcel(3, promised=AT - timedelta(hours=600))
     accepted = pa.Table.from_pylist([row], config.contract.schema)
-    tables.append("events", tables.event_rows(accepted, AT, "test"))
+    tables.append("events", tables.complete("events", accepted, AT, "test"))
     assert rows.pending
     assert admit(config, tables, nothing, nothing, AT) is None

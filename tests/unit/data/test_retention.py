@@ -32,7 +32,7 @@ def fill(tables: Tables, parcels: Contract, parcel: Make) -> Fill:
         for number in numbers:
             accepted = validate_rows([parcel(number)], parcels).accepted
             at = NOON + timedelta(minutes=number)
-            tables.append("events", tables.event_rows(accepted, at, "test"))
+            tables.append("events", tables.complete("events", accepted, at, "test"))
 
     return append
 

@@ -60,11 +60,11 @@ def rows(private: Contract, parcel: Make) -> pa.Table:
 @pytest.fixture
 def filled(sealed: Tables, rows: pa.Table, parcel: Make) -> Tables:
     """Two sealed files of events and one of quarantined rows."""
-    events = sealed.event_rows(rows, NOON, "test")
+    events = sealed.complete("events", rows, NOON, "test")
     sealed.append("events", events.slice(0, 100), ("spool", 1))
     sealed.append("events", events.slice(100), ("spool", 2))
     refused = validate_rows([parcel(1, sender=CANARY, weight=-7777.5)], sealed.contract).quarantined
-    sealed.append("quarantine", sealed.quarantine_rows(refused, NOON, "test"))
+    sealed.append("quarantine", sealed.complete("quarantine", refused, NOON, "test"))
     return sealed
 
 
@@ -78,7 +78,7 @@ def all_bytes(folder: Path) -> Iterator[bytes]:
 
 
 def test_rows_come_back_as_they_were_with_the_key(filled: Tables, rows: pa.Table) -> None:
-    events = filled.event_rows(rows, NOON, "test")
+    events = filled.complete("events", rows, NOON, "test")
     assert filled.read("events").sort_by("weight").equals(events)
     assert filled.read_since("events", -1)[0].equals(events)
     assert filled.read("events", version=1).num_rows == 100
@@ -99,7 +99,7 @@ def test_no_private_value_is_on_the_disk(filled: Tables) -> None:
 def test_without_the_key_public_columns_are_read_and_private_ones_say_why_not(
     filled: Tables, without_keys: Tables, rows: pa.Table
 ) -> None:
-    events = filled.event_rows(rows, NOON, "test").select(PUBLIC)
+    events = filled.complete("events", rows, NOON, "test").select(PUBLIC)
     got = without_keys.read("events", columns=PUBLIC)
     assert got.sort_by([("parcel", "ascending")]).equals(events.sort_by([("parcel", "ascending")]))
     for column in ("sender", "weight"):
@@ -176,7 +176,7 @@ def test_what_is_altered_in_a_sealed_column_is_noticed(filled: Tables) -> None:
 def test_plain_files_of_before_and_sealed_ones_are_read_together(
     filled: Tables, without_keys: Tables, rows: pa.Table
 ) -> None:
-    without_keys.append("events", filled.event_rows(rows, NOON, "before"))
+    without_keys.append("events", filled.complete("events", rows, NOON, "before"))
     assert filled.read("events").num_rows == 400
     assert filled.read_since("events", 1)[0].num_rows == 300
     assert [key_of(file) is None for file in data_files(filled.folder("events"))].count(True) == 1

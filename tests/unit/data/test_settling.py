@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,15 @@ import pytest
 from pydantic import SecretBytes
 
 from app.contracts.rows import Contract
+from app.data import seen as seen_ids
+from app.data.admission import Taken
+from app.data.deliveries import Delivery
 from app.data.intake import FOREVER, Window, judge_block
 from app.data.judging import Judging, judge_and_stage
 from app.data.pieces import Rows
 from app.data.seen import SeenIds, hash_ids, hash_unique, repeats
 from app.data.settling import Ids, Settled, settle_rows
+from app.data.stagedfiles import StagedFiles
 from app.data.staging import (
     OTHER,
     Busy,
@@ -31,14 +36,14 @@ SECRET = Pseudonymiser(KEY)
 
 
 @pytest.fixture
-def staged(tmp_path: Path, parcels: Contract) -> Callable[[pa.Table, int], Staged]:
+def staged(files: StagedFiles, parcels: Contract) -> Callable[[pa.Table, int], Staged]:
     """A function that judges and stages a block which begins at a position."""
 
     def make(table: pa.Table, first: int) -> Staged:
         positions = np.arange(first, first + table.num_rows)
         block = Rows(table, positions, [], "d1").with_places()
         judged = judge_block(block, parcels, Window(FOREVER, {}), SECRET)
-        return stage(judged, [hash_ids(judged.accepted["parcel"])], "d1", block, tmp_path)
+        return stage(judged, [hash_ids(judged.accepted["parcel"])], "d1", block, files)
 
     return make
 
@@ -52,14 +57,18 @@ def column(settled: Settled, part: str, name: str) -> list[object]:
 
 
 def test_ids_that_come_again_are_refused_in_whatever_order_blocks_arrive(
-    parcels: Contract, parcel: Make, parcel_table: MakeTable, staged: Stage
+    parcels: Contract,
+    parcel: Make,
+    parcel_table: MakeTable,
+    staged: Stage,
+    files: StagedFiles,
 ) -> None:
     first = staged(parcel_table([parcel(0), parcel(1), parcel(7)]), 0)
     second = staged(parcel_table([parcel(1), parcel(2), parcel(3, weight=-1)]), 3)
     ids = Ids()
     ids.before.add(hash_ids(pa.array(["P7"])))
     ids.added.add(hash_ids(pa.array(["P2"])))
-    settled = settle_rows("d1", [second, first], parcels, {"parcel": ids}, SECRET)
+    settled = settle_rows("d1", [second, first], parcels, {"parcel": ids}, SECRET, files)
     assert column(settled, "accepted", "parcel") == ["P0", "P1"]
     assert (settled.num_in, settled.num_accepted, settled.num_quarantined) == (6, 2, 4)
     positions = column(settled, "refused", "position")
@@ -77,37 +86,85 @@ def test_ids_that_come_again_are_refused_in_whatever_order_blocks_arrive(
 
 
 def test_a_committed_delivery_leaves_no_staged_file(
-    tmp_path: Path, parcels: Contract, parcel: Make, parcel_table: MakeTable, staged: Stage
+    parcels: Contract,
+    parcel: Make,
+    parcel_table: MakeTable,
+    staged: Stage,
+    files: StagedFiles,
 ) -> None:
     first = staged(parcel_table([parcel(0), parcel(1)]), 0)
     second = staged(parcel_table([parcel(1), parcel(2), parcel(3, weight=-1)]), 2)
-    settled = settle_rows("d1", [first, second], parcels, {"parcel": Ids()}, SECRET)
-    assert len(list(tmp_path.iterdir())) == 4
+    settled = settle_rows("d1", [first, second], parcels, {"parcel": Ids()}, SECRET, files)
+    assert len(list(files.folder.iterdir())) == 4
     settled.discard()
-    assert list(tmp_path.iterdir()) == []
+    assert list(files.folder.iterdir()) == []
+
+
+def test_a_block_is_counted_as_what_is_left_of_it_would_be(
+    files: StagedFiles, parcels: Contract, parcel: Make, parcel_table: MakeTable
+) -> None:
+    table = parcel_table([parcel(0), parcel(1, weight=-1), parcel(2), parcel(0)])
+    block = Rows(table, np.arange(4), [], "d1").with_places()
+    judging = Judging(parcels, SECRET, Tombstones(KEY), files)
+    (row,) = judge_and_stage(block, judging=judging, window=Window(FOREVER, {})).to_pylist()
+    staged = Staged.of_row(row)
+    assert staged.tally is not None
+    settled = settle_rows("d1", [staged], parcels, {"parcel": Ids()}, SECRET, files)
+    assert settled.blocks == (staged,)
+    counted, found = Taken(parcels), Taken(parcels)
+    counted.add(Delivery("d1", "a.csv"), settled)
+    found.add(Delivery("d1", "a.csv"), replace(settled, blocks=(replace(staged, tally=None),)))
+    assert (counted.tally.num_accepted, counted.tally.num_quarantined) == (2, 2)
+    assert repr(counted.tally) == repr(found.tally)
+
+
+def test_a_tally_goes_with_the_rows_that_it_counted(
+    files: StagedFiles, parcels: Contract, parcel: Make, parcel_table: MakeTable
+) -> None:
+    judging = Judging(parcels, SECRET, Tombstones(KEY), files)
+    block = Rows(parcel_table([parcel(0), parcel(1)]), np.arange(2), [], "d1").with_places()
+    (row,) = judge_and_stage(block, judging=judging, window=Window(FOREVER, {})).to_pylist()
+    ids = Ids()
+    ids.before.add(hash_ids(pa.array(["P1"])))
+    settled = settle_rows("d1", [Staged.of_row(row)], parcels, {"parcel": ids}, SECRET, files)
+    taken = Taken(parcels)
+    taken.add(Delivery("d1", "a.csv"), settled)
+    assert (taken.tally.num_accepted, taken.tally.num_quarantined) == (1, 1)
+    settled.discard()
+    assert list(files.folder.iterdir()) == []
 
 
 def test_settling_adds_no_id_before_the_commit(
-    parcels: Contract, parcel: Make, parcel_table: MakeTable, staged: Stage
+    parcels: Contract,
+    parcel: Make,
+    parcel_table: MakeTable,
+    staged: Stage,
+    files: StagedFiles,
 ) -> None:
     ids = Ids()
     blocks = [staged(parcel_table([parcel(0)]), 0)]
-    settled = settle_rows("d1", blocks, parcels, {"parcel": ids}, SECRET)
+    settled = settle_rows("d1", blocks, parcels, {"parcel": ids}, SECRET, files)
     assert len(ids.added) == 0
     assert len(settled.ids["parcel"]) == 1
 
 
 def test_refused_repeats_are_protected(
-    parcels: Contract, parcel: Make, parcel_table: MakeTable, staged: Stage
+    parcels: Contract,
+    parcel: Make,
+    parcel_table: MakeTable,
+    staged: Stage,
+    files: StagedFiles,
 ) -> None:
     blocks = [staged(parcel_table([parcel(0)]), place) for place in (0, 1)]
-    settled = settle_rows("d1", blocks, parcels, {"parcel": Ids()}, SECRET)
+    settled = settle_rows("d1", blocks, parcels, {"parcel": Ids()}, SECRET, files)
     (row,) = column(settled, "refused", "row")
     assert SECRET.one("sender 0") in str(row)
     assert "sender 0" not in str(row)
 
 
-def test_seen_ids_answer_like_a_set() -> None:
+@pytest.mark.parametrize("max_run", [300, 2**22])
+def test_seen_ids_answer_like_a_set(monkeypatch: pytest.MonkeyPatch, max_run: int) -> None:
+    monkeypatch.setattr(seen_ids, "MAX_RUN", max_run)
     draw = np.random.default_rng(5)
     seen, truth = SeenIds(), set[str]()
     for _ in range(60):
@@ -119,6 +176,7 @@ def test_seen_ids_answer_like_a_set() -> None:
         seen.add(hashes.at(~(again | seen.contains(hashes))))
         truth |= set(ids)
         assert len(seen) == len(truth)
+    assert max(map(len, seen._runs)) <= max_run
 
 
 def test_seen_ids_tell_apart_hashes_that_share_their_first_half() -> None:
@@ -152,14 +210,14 @@ def test_one_ingest_has_a_workspace_to_itself_and_clears_what_a_dead_one_left(
 
 
 def test_a_unique_value_comes_once_across_blocks_and_ingests_and_nulls_may(
-    tmp_path: Path, parcels: Contract, parcel: Make, parcel_table: MakeTable
+    files: StagedFiles, parcels: Contract, parcel: Make, parcel_table: MakeTable
 ) -> None:
     columns = [
         {**column, "unique": column["name"] in ("sender", "rain")}
         for column in parcels.model_dump()["columns"]
     ]
     contract = Contract.model_validate({**parcels.model_dump(), "columns": columns})
-    judging = Judging(contract, SECRET, Tombstones(KEY), tmp_path)
+    judging = Judging(contract, SECRET, Tombstones(KEY), files)
     tables = [
         parcel_table([parcel(0, rain=0.0, sender="Ada"), parcel(1, rain=2.0, sender="Bob")]),
         parcel_table([parcel(2, rain=-0.0, sender="Cyd"), parcel(3, rain=4.0, sender="Ada")]),
@@ -178,7 +236,7 @@ def test_a_unique_value_comes_once_across_blocks_and_ingests_and_nulls_may(
     before = pa.table({"rain": [2.0, 9.0], "sender": [SECRET.one("Dan"), None]})
     for name in ("rain", "sender"):
         seen[name].before.add(hash_unique(before, contract.by_name[name]))
-    settled = settle_rows("d1", blocks, contract, seen, SECRET)
+    settled = settle_rows("d1", blocks, contract, seen, SECRET, files)
     assert column(settled, "accepted", "parcel") == ["P0", "P4", "P6", "P7", "P8"]
     positions = column(settled, "refused", "position")
     told = [str(row[0]).split(",")[0] for row in column(settled, "refused", "reasons")]  # type: ignore[index]

@@ -24,7 +24,7 @@ def fill(tables: Tables, parcels: Contract, parcel: Make) -> Fill:
     def append(*given: int | dict[str, object], at: datetime = NOON) -> None:
         rows = [parcel(item) if isinstance(item, int) else item for item in given]
         accepted = validate_rows(rows, parcels).accepted
-        tables.append("events", tables.event_rows(accepted, at, "test"))
+        tables.append("events", tables.complete("events", accepted, at, "test"))
 
     return append
 
@@ -189,7 +189,7 @@ def test_contradicting_rows_that_arrived_together_are_settled_in_every_order_ali
         other = Tables(tables.root.parent / f"turn-{turn}", parcels)
         for weight in np.roll(weights, turn):
             accepted = validate_rows([parcel(0, weight=float(weight))], parcels).accepted
-            other.append("events", other.event_rows(accepted, NOON, "test"))
+            other.append("events", other.complete("events", accepted, NOON, "test"))
         dataset = take_snapshot(other, parcels, START, END, NOON)
         kept += load_snapshot(other, parcels, dataset)["weight"].to_pylist()
     assert len(kept) == 3

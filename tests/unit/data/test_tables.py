@@ -142,7 +142,7 @@ def test_accepted_rows_get_their_prediction_time_and_origin(
     tables: Tables, parcels: Contract, parcel: Make
 ) -> None:
     accepted = validate_rows([parcel(0)], parcels).accepted
-    tables.append("events", tables.event_rows(accepted, NOON, "serving"))
+    tables.append("events", tables.complete("events", accepted, NOON, "serving"))
     (row,) = tables.read("events").to_pylist()
     assert row["prediction_time"] == datetime(2024, 3, 1, 9, 30, tzinfo=UTC)
     assert row["ingested_at"] == NOON
@@ -153,7 +153,7 @@ def test_quarantined_rows_are_kept_with_reasons_and_position(
     tables: Tables, parcels: Contract, parcel: Make
 ) -> None:
     quarantined = validate_rows([parcel(0), parcel(1, weight=-1)], parcels).quarantined
-    tables.append("quarantine", tables.quarantine_rows(quarantined, NOON, "ingest:abc"))
+    tables.append("quarantine", tables.complete("quarantine", quarantined, NOON, "ingest:abc"))
     (row,) = tables.read("quarantine").to_pylist()
     assert row["position"] == 1
     assert row["reasons"] == ["weight must be in 0..40, got -1.0"]
@@ -163,7 +163,7 @@ def test_no_value_of_a_row_stands_in_the_log(
     tables: Tables, parcels: Contract, parcel: Make
 ) -> None:
     accepted = validate_rows([parcel(0, sender="p_0123456789abcdef")], parcels).accepted
-    tables.append("events", tables.event_rows(accepted, NOON, "serving"))
+    tables.append("events", tables.complete("events", accepted, NOON, "serving"))
     log = "".join(p.read_text() for p in (tables.root / "events" / "_delta_log").glob("*.json"))
     assert "p_0123456789abcdef" not in log
     assert "P0" not in log

@@ -76,7 +76,7 @@ def tables(before: Tables, windowed: Contract, parcel: Make) -> Tables:
                 for name in ("sent", "carried", "lost_share"):
                     rows = rows.append_column(name, pa.array([CANARY, None], pa.float64()))
             at = NOON + timedelta(minutes=place.version("events"))
-            place.append("events", place.event_rows(rows, at, "test"))
+            place.append("events", place.complete("events", rows, at, "test"))
     return after
 
 
@@ -113,11 +113,13 @@ def test_many_who_add_the_columns_at_once_add_them_once(
     before: Tables, windowed: Contract, parcel: Make
 ) -> None:
     rows = validate_rows([parcel(1)], before.contract).accepted
-    before.append("events", before.event_rows(rows, NOON, "test"))
+    before.append("events", before.complete("events", rows, NOON, "test"))
 
     def append(number: int) -> int | None:
         own = Tables(before.root, windowed, before.sealing)
-        return own.append("events", own.event_rows(rows, NOON, "test"), (f"writer {number}", 1))
+        return own.append(
+            "events", own.complete("events", rows, NOON, "test"), (f"writer {number}", 1)
+        )
 
     with ThreadPoolExecutor(6) as pool:
         versions = sorted(version or 0 for version in pool.map(append, range(12)))
@@ -149,10 +151,10 @@ def test_compacting_before_the_first_logged_row_loses_nothing(
 ) -> None:
     for number in range(3):
         rows = validate_rows([parcel(number)], before.contract).accepted
-        before.append("events", before.event_rows(rows, NOON, "test"))
+        before.append("events", before.complete("events", rows, NOON, "test"))
     after = Tables(before.root, windowed, before.sealing)
     after.compact("events")
-    rows = after.event_rows(rows.append_column("sent", pa.array([1.5])), NOON, "test")
+    rows = after.complete("events", rows.append_column("sent", pa.array([1.5])), NOON, "test")
     after.append("events", rows)
     assert sorted(after.read("events")["sent"].fill_null(0).to_pylist()) == [0, 0, 0, 1.5]
 
@@ -186,7 +188,7 @@ def test_a_snapshot_that_counts_what_had_arrived_gives_windows_of_that(
     late = [outcome | {"received_at": NOON + timedelta(days=9)}]
     tables.append("labels", pa.Table.from_pylist(late, tables.schema("labels")))
     later = validate_rows([parcel(27, sender="sender 0")], contract).accepted
-    tables.append("events", tables.event_rows(later, NOON, "test"))
+    tables.append("events", tables.complete("events", later, NOON, "test"))
     shares = []
     for received_by in (None, NOON):
         dataset = take_snapshot(tables, contract, None, NOON, NOON, received_by=received_by)

@@ -21,6 +21,8 @@ from app.data.snapshots import (
 from app.data.tables import NAMES, open_tables
 from app.governance import eraser
 from app.governance.erasure import steps_of
+from app.governance.needles import Needles
+from app.governance.stores import SpoolStore
 from app.governance.verification import verify_receipt
 from app.ledger import journal
 from app.ledger.database import open_ledger
@@ -28,6 +30,7 @@ from app.ledger.erasures import ErasureUnknown, read_reductions, read_tombstones
 from app.ledger.evidence import read_fold
 from app.registry.marks import erased_versions
 from app.registry.store import list_versions, register_version
+from app.serving.capture import DAMAGED
 from tests.erasure_world import (
     CONTRACT,
     NOW,
@@ -100,7 +103,8 @@ def test_sealed_tables_forget_as_well(workspace: Path) -> None:
     world = make_world(workspace, num_subjects=6, rows_each=4, sealed=True)
     before = world.kept({2})
     tokens = tokens_of(world, {2})
-    assert any(name.endswith("decoded") for name, _ in hits(world, tokens))
+    places = {name.split("/")[0] for name, _ in hits(world, tokens) if name.endswith("decoded")}
+    assert places >= {"tables", "spool"}
     receipt = erase(world, {2})
     assert receipt.verified
     assert receipt.counts["events"] == 4
@@ -342,3 +346,22 @@ def ending(world: World) -> dict[str, object]:
     dataset = take_snapshot(world.tables, CONTRACT, None, NOW, NOW)
     rows = {name: sorted(map(str, world.tables.read(name).to_pylist())) for name in NAMES}
     return {"rows": rows, "snapshot": dataset.digest}
+
+
+def test_a_sealed_segment_that_is_damaged_goes_whomever_it_names(workspace: Path) -> None:
+    world = make_world(workspace, num_subjects=4, rows_each=4, sealed=True)
+    [path] = world.config.spool_path.glob("*/*.segment")
+    content = bytearray(path.read_bytes())
+    content[-40] ^= 1
+    damaged = path.with_suffix(DAMAGED)
+    damaged.write_bytes(content)
+    store = SpoolStore(world.config.spool_path, CONTRACT, world.tables.sealing.keyring)
+    assert store.count(world.tombstones) == 1
+    assert store.remains(Needles(world.tombstones)) == [
+        f"spool/{damaged.relative_to(world.config.spool_path)}"
+    ]
+    store.forget(world.tombstones)
+    assert (store.count(world.tombstones), store.remains(Needles(world.tombstones))) == (0, [])
+    assert not damaged.exists()
+    assert path.exists()
+    world.ledger.close()

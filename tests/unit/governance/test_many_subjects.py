@@ -7,16 +7,18 @@ import pytest
 
 from app.data.snapshots import digest_rows, load_snapshot, snapshot_rows
 from app.data.tables import NAMES
+from app.governance.eraser import Eraser
 from app.ledger.erasures import read_reductions
 from tests.erasure_world import (
     CONTRACT,
     NAMED,
+    NOW,
     bytes_below,
     customer,
     hits,
-    make_world,
     tokens_of,
 )
+from tests.online_world import Online
 
 pytestmark = pytest.mark.slow
 NUM_SUBJECTS = 1000
@@ -24,7 +26,8 @@ ERASED = set(range(7, 1007, 20))
 
 
 def test_erasing_50_of_1000_leaves_no_byte_and_no_version_of_them(workspace: Path) -> None:
-    world = make_world(workspace, NUM_SUBJECTS, rows_each=8)
+    online = Online(workspace, NUM_SUBJECTS, rows_each=8)
+    world = online.world
     gone = {customer(s) for s in ERASED}
     pseudonyms = {world.tombstones.pseudonym(name) for name in gone}
     tokens = tokens_of(world, ERASED)
@@ -36,11 +39,14 @@ def test_erasing_50_of_1000_leaves_no_byte_and_no_version_of_them(workspace: Pat
         whole[dataset.digest] = digest_rows(rows.filter(others))
 
     began = time.perf_counter()
-    receipt = world.eraser().erase(gone).receipt
+    receipt = Eraser(online.place, lambda: NOW).erase(gone).receipt
     seconds = time.perf_counter() - began
 
     after = hits(world, tokens)
     assert (len(ERASED), len(before) > 0, after, receipt.verified) == (50, True, [], True)
+    assert "online" in {name.split("/")[0] for name, _ in before}
+    ours, history = online.values(NOW)
+    assert ours.to_pylist() == history.to_pylist()
     reductions = read_reductions(world.ledger, "orders")
     for dataset in world.datasets:
         rows = load_snapshot(world.tables, CONTRACT, dataset, reductions)
@@ -54,8 +60,9 @@ def test_erasing_50_of_1000_leaves_no_byte_and_no_version_of_them(workspace: Pat
     now = world.kept(ERASED)
     for name in NAMES:
         assert not set(map(str, kept[name])) - set(map(str, now[name])), name
-    again = world.eraser().erase(gone)
+    again = Eraser(online.place, lambda: NOW).erase(gone)
     assert again.repeated
+    online.close()
     files = bytes_below(world.config)
     print(
         f"\n{len(ERASED)} of {NUM_SUBJECTS:,} subjects erased in {seconds:.1f} s: "

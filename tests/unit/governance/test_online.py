@@ -1,87 +1,32 @@
 """Erasing reaches the online store: no byte is left, and all values are those of what remains."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from app.config import Config
-from app.contracts.rows import Contract
-from app.contracts.times import micros_of
-from app.contracts.windows import Window
-from app.data.derived import with_windows
-from app.data.online import OnlineStore
 from app.data.snapshots import load_snapshot, snapshot_rows
 from app.data.storefile import StoreBusy
-from app.data.tables import Tables
 from app.governance.eraser import Eraser
 from app.governance.online import WindowStore
 from app.governance.verification import verify_receipt
 from app.governance.working import ErasureBlocked
 from app.governance.workplace import Workplace
 from app.ledger.erasures import read_reductions
-from app.serving.upkeep import Upkeep, online_path, open_online
-from tests.erasure_world import CONTRACT, NOW, START, World, customer, hits, make_world, tokens_of
+from app.serving.upkeep import online_path
+from tests.erasure_world import NOW, START, customer, hits, tokens_of
+from tests.online_world import Online
 
 ERASED = {3, 4, 7}
-WINDOWS = (
-    Window(name="orders", aggregate="count", window_days=300),
-    Window(name="carried", aggregate="mean", of="weight", entity="depot", window_days=300),
-    Window(name="people", aggregate="distinct", of="customer", entity="depot", window_days=300),
-    Window(name="late_share", aggregate="share", of="label", entity="depot", window_days=300),
-    Window(name="idle", aggregate="time_since_last"),
-)
 
 
-class Online:
-    """A workspace with people in every store, in which windows were declared later."""
-
-    def __init__(self, folder: Path) -> None:
-        self.world = make_world(folder, num_subjects=12, rows_each=4)
-        contract = Contract.model_validate(CONTRACT.model_dump() | {"windows": WINDOWS})
-        serving = self.world.config.serving.model_copy(update={"window_reach_days": 400.0})
-        changes = {"contract": contract, "serving": serving}
-        self.config: Config = self.world.config.model_copy(update=changes)
-        self.tables = Tables(self.config.tables_path, contract)
-        opened = open_online(self.config)
-        assert opened is not None
-        self.store: OnlineStore = opened
-        self.upkeep = Upkeep(self.store, self.tables, lambda: NOW, 60.0)
-        assert self.upkeep.tick()
-        # A row of which the windows were logged, so that there are files of both shapes.
-        rows = self.tables.read("events").slice(0, 1)
-        rows = rows.set_column(rows.schema.get_field_index("orders"), "orders", pa.array([1.5]))
-        self.tables.append("events", rows)
-        self.upkeep.tick()
-
-    @property
-    def contract(self) -> Contract:
-        return self.config.contract
-
-    @property
-    def place(self) -> Workplace:
-        world: World = self.world
-        return Workplace(self.config, world.ledger, self.tables, world.tombstones)
-
-    def values(self, at: datetime) -> tuple[pa.Table, pa.Table]:
-        """What the store and what history say of everybody at a time."""
-        rows = self.tables.read("events").select(["customer", "depot"])
-        asked = np.full(rows.num_rows, micros_of(at))
-        names = [window.name for window in WINDOWS]
-        offline = with_windows(self.tables, self.contract, rows, asked).select(names)
-        return self.store.values(rows, asked), offline
-
-
-@pytest.fixture
-def online(tmp_path: Path) -> Iterator[Online]:
-    made = Online(tmp_path / "workspace")
+@pytest.fixture(params=["plain", "sealed"])
+def online(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Online]:
+    made = Online(tmp_path / "workspace", sealed=request.param == "sealed")
     yield made
-    made.store.close()
-    made.world.ledger.close()
+    made.close()
 
 
 def erase(online: Online, subjects: set[int] = ERASED) -> object:
@@ -146,6 +91,30 @@ def test_a_former_declaration_that_names_somebody_goes(online: Online) -> None:
     assert receipt.counts["online"] > 0
     assert receipt.verified
     assert not former.exists()
+
+
+def test_a_former_declaration_that_names_nobody_of_them_stays(online: Online) -> None:
+    fewer = online.contract.model_copy(update={"windows": online.contract.windows[:2]})
+    config = online.config.model_copy(update={"contract": fewer})
+    nobody = online.world.tombstones.having({("subject", "0" * 32)})
+    assert WindowStore(config).count(nobody) == 0
+    WindowStore(config).forget(nobody)
+    assert online_path(online.config).exists()
+
+
+def test_a_former_declaration_that_nobody_can_open_goes(tmp_path: Path) -> None:
+    online = Online(tmp_path / "workspace", sealed=True)
+    online.store.close()
+    online.world.ledger.close()
+    former = online_path(online.config)
+    former.with_suffix(".key").unlink()
+    fewer = online.contract.model_copy(update={"windows": online.contract.windows[:2]})
+    store = WindowStore(online.config.model_copy(update={"contract": fewer}))
+    nobody = online.world.tombstones
+    assert store.count(nobody) == len(list(former.parent.iterdir()))
+    store.forget(nobody)
+    assert store.count(nobody) == 0
+    assert list(former.parent.iterdir()) == []
 
 
 def test_a_file_that_others_keep_busy_blocks_the_erasure_which_resumes(

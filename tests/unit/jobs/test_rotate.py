@@ -36,6 +36,7 @@ def test_the_job_prints_what_it_did_and_leaves_one_key(
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert told["retired"] == [old]
     assert told["num_files"]["quarantine"] == 1
+    assert (told["num_elsewhere"], told["kept"]) == (0, {})
     assert open_keyring(flights).ids() == (told["key"],)
     assert [key_of(f) for f in data_files(tables.folder("quarantine"))] == [told["key"]]
     assert tables.read("quarantine")["row"].to_pylist() == ["row"]

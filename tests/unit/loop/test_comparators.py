@@ -34,7 +34,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Tables]:
     times = pa.array(asked, TIMESTAMP)
     ids = [f"r{index:04d}" for index in range(NUM_ROWS)]
     rows = pa.table({"id": ids, "at": times, "x": x})
-    tables.append("events", tables.event_rows(rows, START, "ingest:test"))
+    tables.append("events", tables.complete("events", rows, START, "ingest:test"))
     known = pa.array([at + timedelta(days=1) for at in asked], TIMESTAMP)
     labels = {
         "row_id": ids,

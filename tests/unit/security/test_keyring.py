@@ -165,7 +165,7 @@ def test_a_lost_ring_is_not_replaced_while_there_is_what_it_sealed(tmp_path: Pat
     tables = tmp_path / "tables"
     (tables / "events").mkdir(parents=True)
     (tables / "events" / "part-1.sealed-k1x00.parquet").touch()
-    ring = FileKeyring(tmp_path / "keyring.json", sealed=tables)
+    ring = FileKeyring(tmp_path / "keyring.json", sealed=[tables])
     with pytest.raises(SecretError, match="restore the keyring"):
         ring.current()
 

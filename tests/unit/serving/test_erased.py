@@ -104,7 +104,9 @@ def captured(flights: Config) -> tuple[Spool, Tables]:
     place = rows.schema.get_field_index("tail")
     rows = rows.set_column(place, rows.schema.field(place), pa.array(["N11111", "N22222"]))
     rows = Pseudonymiser(pseudonym_key(flights)).protect(rows, flights.contract)
-    spool.append({"events": tables.event_rows(rows.cast(flights.contract.schema), AT, "serving")})
+    spool.append(
+        {"events": tables.complete("events", rows.cast(flights.contract.schema), AT, "serving")}
+    )
     spool.roll()
     outcome = {"label": 1, "void": False, "known_at": AT, "received_at": AT, "source": "serving"}
     labels = [{"row_id": f"row-{i}", **outcome} for i in range(2)]

@@ -14,7 +14,9 @@ import pyarrow as pa
 import pytest
 
 from app.config import Config
+from app.data.sealing import key_of
 from app.data.tables import Tables, open_tables
+from app.security.keyring import open_keyring
 from app.serving.capture import DAMAGED, Spool
 from app.serving.shipping import Shipper, adopt_spools, ship_folder
 
@@ -33,7 +35,8 @@ from app.serving.shipping import Shipper
 
 config = load_config("configs/flights.yaml", ["workspace=" + sys.argv[1]])
 tables = open_tables(config)
-spool = Spool(config.spool_path, {"labels": tables.schema("labels")})
+schemas = {"labels": tables.schema("labels")}
+spool = Spool(config.spool_path, schemas, keyring=tables.sealing.for_new)
 Shipper(spool, tables, every_seconds=0.01).start()
 at = datetime(2013, 4, 1, tzinfo=UTC)
 number = 0
@@ -68,7 +71,9 @@ def tables(flights: Config) -> Tables:
 
 @pytest.fixture
 def spool(flights: Config, tables: Tables) -> Spool:
-    return Spool(flights.spool_path, {"labels": tables.schema("labels")})
+    return Spool(
+        flights.spool_path, {"labels": tables.schema("labels")}, keyring=tables.sealing.for_new
+    )
 
 
 def test_shipped_segments_are_in_the_table_and_gone_from_the_folder(
@@ -104,7 +109,9 @@ def test_a_segment_that_was_shipped_and_not_deleted_is_not_doubled(
 def test_a_dead_owners_spool_is_adopted_and_a_living_ones_is_not(
     flights: Config, spool: Spool, tables: Tables
 ) -> None:
-    dead = Spool(flights.spool_path, {"labels": tables.schema("labels")})
+    dead = Spool(
+        flights.spool_path, {"labels": tables.schema("labels")}, keyring=tables.sealing.for_new
+    )
     dead.append(labels(tables, "dead"))
     dead.close()
     spool.append(labels(tables, "living"))
@@ -115,6 +122,44 @@ def test_a_dead_owners_spool_is_adopted_and_a_living_ones_is_not(
     assert logged(tables) == ["dead"]
     assert not dead.folder.exists()
     assert spool.folder.exists()
+
+
+@pytest.mark.parametrize("at_rest", [True, False])
+def test_a_dead_owners_spool_is_adopted_after_the_keys_were_changed_and_when_it_is_plain(
+    flights: Config, at_rest: bool
+) -> None:
+    encryption = flights.encryption.model_copy(update={"at_rest": at_rest})
+    before = open_tables(flights.model_copy(update={"encryption": encryption}))
+    dead = Spool(
+        flights.spool_path, {"labels": before.schema("labels")}, keyring=before.sealing.for_new
+    )
+    dead.append(labels(before, "dead"))
+    dead.close()
+    [path] = dead.folder.glob("*.segment")
+    ring = open_keyring(flights)
+    assert key_of(path.name) == (ring.current() if at_rest else None)
+    ring.renew()
+
+    adopted = adopt_spools(flights.spool_path, open_tables(flights))
+
+    assert adopted == {"labels": 1}
+    assert logged(open_tables(flights)) == ["dead"]
+
+
+def test_without_its_key_a_sealed_spool_waits_and_loses_nothing(
+    flights: Config, tables: Tables
+) -> None:
+    dead = Spool(
+        flights.spool_path, {"labels": tables.schema("labels")}, keyring=tables.sealing.for_new
+    )
+    dead.append(labels(tables, "dead"))
+    dead.close()
+    keys = flights.workspace / "keys" / "keyring.json"
+    keys.rename(keys.with_name("lost.json"))
+
+    assert adopt_spools(flights.spool_path, open_tables(flights)) == {}
+    keys.with_name("lost.json").rename(keys)
+    assert adopt_spools(flights.spool_path, open_tables(flights)) == {"labels": 1}
 
 
 def test_a_damaged_segment_ships_its_good_rows_and_is_kept(spool: Spool, tables: Tables) -> None:

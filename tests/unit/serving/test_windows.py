@@ -246,13 +246,13 @@ def test_windows_declared_later_find_the_rows_of_before(tmp_path: Path) -> None:
     values = accepted
     for name in NAMES:
         values = values.append_column(name, pa.array([1.5]))
-    tables.append("events", tables.event_rows(values, END, "serving"))
+    tables.append("events", tables.complete("events", values, END, "serving"))
     rows, _ = tables.read_since("events", -1)
     assert rows["driver_trips"].null_count == 300
     assert tables.read("events")["driver_trips"].drop_null().to_pylist() == [1.5]
     # And without the windows again, the rows are still there to read and to add to.
     back = Tables(plain.tables_path, plain.contract)
-    back.append("events", back.event_rows(accepted, END, "serving"))
+    back.append("events", back.complete("events", accepted, END, "serving"))
     assert back.read("events").num_rows == back.read_since("events", -1)[0].num_rows == 302
 
 
@@ -261,7 +261,9 @@ def test_files_that_retention_took_are_read_again_from_the_beginning(world: Worl
     assert store is not None
     contract = world.config.contract
     for part in (world.live.slice(0, 100), world.live.slice(100)):
-        tables.append("events", tables.event_rows(part.select(contract.schema.names), END, "late"))
+        tables.append(
+            "events", tables.complete("events", part.select(contract.schema.names), END, "late")
+        )
     tables.compact("events")
     assert retain(tables, "events", Needs()).num_files > 2
     with pytest.raises(VersionGone):
