@@ -12,6 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN_SET := $(VENV)/.installed
 DEV_SET := $(VENV)/.installed-dev
+AZURITE := .cache/azurite/node_modules/.bin/azurite-blob
 BENCHMARKS := $(filter-out benchmarks/__init__.py,$(wildcard benchmarks/*.py))
 
 # A cluster that the product starts itself listens on this machine only; nothing reports home.
@@ -36,6 +37,11 @@ $(RUN_SET): pyproject.toml constraints.txt
 
 $(DEV_SET): pyproject.toml constraints.txt
 	$(call install,.[dev],$@)
+
+$(AZURITE):
+	@command -v npm > /dev/null || { echo "error: Azurite is a program for Node, and there is no npm; install Node 20 or newer" >&2; exit 2; }
+	@echo "Installing Azurite into .cache/azurite: a minute the first time, nothing after that."
+	@npm install --silent --no-audit --no-fund --prefix .cache/azurite azurite@3.37.0
 
 .PHONY: demo
 demo: $(RUN_SET) ## train, serve, then replay April to July; ends with a table and a page
@@ -63,6 +69,10 @@ test-all: $(DEV_SET) ## every test there is
 .PHONY: test-chaos
 test-chaos: $(DEV_SET) ## the tests that kill parts of the product while it works
 	@$(BIN)/python -m pytest -q -m chaos
+
+.PHONY: test-azure
+test-azure: $(DEV_SET) $(AZURITE) ## the tests of Azure's store, against Azurite, which it installs (needs Node)
+	@$(BIN)/python -m pytest -q -m azure
 
 .PHONY: bench
 bench: $(DEV_SET) ## every benchmark, one after the other

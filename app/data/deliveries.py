@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from app.data.pieces import Piece, SourceError
 from app.data.sql_pieces import SqlPiece
-from app.data.storage import DIGEST_CHARACTERS, Found, look_at, shown
+from app.data.storage import DIGEST_CHARACTERS, Found, look_at
+from app.data.stores import shown
 
 Mark = tuple[str, int]
 

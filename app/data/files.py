@@ -19,12 +19,14 @@ from app.data.pieces import (
     POSITION,
     FileKind,
     Limits,
+    NothingThere,
     Piece,
     Rows,
     SourceError,
     within_limits,
 )
-from app.data.storage import Found, digest_file, find, first_line, look_at, shown
+from app.data.storage import Found, digest_file, find, look_at
+from app.data.stores import first_line, shown
 from app.data.text_files import csv_header, read_csv, read_jsonl
 
 __all__ = [
@@ -60,7 +62,7 @@ def find_files(given: str, kind: FileKind) -> list[Found]:
     """Return the files that a path, a folder, a prefix or a glob names, in order of name."""
     found = find(given, ENDINGS[kind])
     if not found:
-        raise SourceError(f"{shown(given)}: no such {kind} file; name a path, a folder or a glob")
+        raise NothingThere(f"{shown(given)}: no such {kind} file; name a path, a folder or a glob")
     return found
 
 

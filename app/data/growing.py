@@ -21,7 +21,8 @@ from app.data.files import Layout, check_names, divide_file
 from app.data.parquet_files import check_parquet
 from app.data.pieces import SourceError
 from app.data.sql_pieces import SqlPiece, digest_rows, highest, names_of
-from app.data.storage import beside, first_line, look_at, open_file, shown, without_query
+from app.data.storage import beside, look_at, open_file
+from app.data.stores import delta_place, first_line, shown
 
 # What plain Parquet readers may ignore; anything else changes what the files mean.
 HARMLESS_FEATURES = frozenset({"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"})
@@ -96,8 +97,9 @@ def _ahead(position: Position) -> bool:
 
 
 def _open(given: str, version: int | None) -> DeltaTable:
+    place, options = delta_place(given)
     try:
-        table = DeltaTable(without_query(given), version=version)
+        table = DeltaTable(place, version=version, storage_options=options)
     except TableNotFoundError as error:
         raise SourceError(f"{shown(given)}: no such Delta table") from error
     except (DeltaError, OSError) as error:
@@ -153,7 +155,7 @@ def _delivery(
     constants = {n: partition.get(n) for n in layout.wanted if n not in names}
     return Delivery(
         digest,
-        path,
+        shown(path),
         look_at(path).size,
         tuple(divide_file(path, "parquet", digest, layout, tuple(constants.items()))),
     )

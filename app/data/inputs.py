@@ -4,8 +4,9 @@ Knows files and the columns of a contract; knows nothing of Ray or of what is do
 """
 
 from app.contracts.rows import Contract
-from app.data.files import FileKind, Piece, as_they_are, find_files, open_pieces
+from app.data.files import ENDINGS, FileKind, Piece, as_they_are, find_files, open_pieces
 from app.data.inline import Inline
+from app.data.stores import shown
 from app.data.validation import DERIVED
 
 
@@ -17,7 +18,8 @@ def find_pieces(
     With `inline` they look like the source's own files. Raises SourceError for what cannot be read,
     before anything is done with it.
     """
-    kind: FileKind = "csv" if rows.endswith(".csv") else "parquet"
+    # A URI's query is no part of its ending.
+    kind: FileKind = "csv" if shown(rows).endswith(ENDINGS["csv"]) else "parquet"
     pieces: dict[tuple[str, int], Piece] = {}
     wanted, optional = contract.schema.names, list[str](DERIVED)
     forbidden = contract.forbidden_names

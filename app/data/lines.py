@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import pyarrow as pa
 
 from app.data.pieces import BLOCK_BYTES, MEGABYTE, Limits, SourceError
-from app.data.storage import first_line
+from app.data.stores import first_line
 
 BOM = b"\xef\xbb\xbf"
 # A carriage return at the end of what has been read may be half of a line end.

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from app.data.deliveries import Delivery
 from app.data.pieces import Piece, SourceError
-from app.data.storage import Found, digest_file, shown
+from app.data.storage import Found, digest_file
+from app.data.stores import shown
 
 NANOS = 1_000_000_000
 

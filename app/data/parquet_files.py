@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from app.data.cells import is_text
 from app.data.pieces import Limits, Piece, Rows, SourceError, is_bytes
-from app.data.storage import first_line, look_at, open_file, shown
+from app.data.storage import look_at, open_file
+from app.data.stores import first_line, shown
 
 MAGIC, ENCRYPTED = b"PAR1", b"PARE"
 TAIL_BYTES = 8

@@ -33,6 +33,10 @@ class SourceError(ValueError):
     """A source that cannot be read; the message names the file and what to do."""
 
 
+class NothingThere(SourceError):
+    """A place that can be read, and that holds no file yet."""
+
+
 class Limits(NamedTuple):
     """What a file may unpack to. A file over both unpacked limits is refused, a cell's row broken.
 

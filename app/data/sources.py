@@ -39,6 +39,7 @@ from app.data.pieces import (
     BLOCK_ROWS,
     OBJECT,
     FileKind,
+    NothingThere,
     Piece,
     Rows,
     SourceError,
@@ -187,8 +188,8 @@ def _open_files(
     deliveries: dict[str, Delivery] = {}
     try:
         found = find_files(given, source.kind)
-    except SourceError:
-        # A follower may be there before the first file.
+    except NothingThere:
+        # A follower may be there before the first file; a store that is away it must not hide.
         if not looks.following:
             raise
         found = []

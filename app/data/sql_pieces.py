@@ -31,7 +31,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.contracts.times import micros_of, moment
 from app.data.pieces import DEFAULT_LIMITS, Limits, Rows, SourceError, within_limits
-from app.data.storage import DIGEST_CHARACTERS, first_line
+from app.data.storage import DIGEST_CHARACTERS
+from app.data.stores import first_line
 from app.data.text_files import array_of
 
 FETCH_ROWS = 8_192

@@ -1,10 +1,8 @@
 """Find and open files by path or URI: on a local disk, or on S3, GCS or Azure by pyarrow.
 
-Knows names, sizes and bytes; knows nothing of what is in a file. Credentials and endpoints come
-from the environment, as the stores' own tools take them, never from a URI.
+Knows names, sizes and bytes; knows nothing of what is in a file, or of how a store is reached.
 """
 
-import fnmatch
 import functools
 import glob
 import hashlib
@@ -17,12 +15,11 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from app.data.globs import WILD, decoded, matches
 from app.data.pieces import SourceError
+from app.data.stores import URI, connect, first_line, shown
 
-URI = re.compile(r"[a-z][a-z0-9+.-]+://")
 LOCAL_WILD = re.compile(r"[*?\[]")
-# In a URI a question mark begins the query.
-WILD = re.compile(r"[*\[]")
 # Names that writers give to files that are not whole yet, and to their own bookkeeping.
 UNFINISHED = (".tmp", ".temp", ".part", ".partial", ".crdownload", ".inprogress", "._copying_")
 DIGEST_CHARACTERS = 32
@@ -101,8 +98,8 @@ def locate(path: str) -> tuple[pafs.FileSystem, str]:
     """Return the store of a path or URI, and the path in it."""
     if not URI.match(path):
         return pafs.LocalFileSystem(), path
-    store, base = _root(path)
-    return store, f"{base}/{unquote(urlsplit(path).path).lstrip('/')}"
+    store = connect(path)
+    return store.files, f"{store.bucket}/{unquote(urlsplit(path).path).lstrip('/')}"
 
 
 def beside(folder: str, name: str) -> str:
@@ -111,20 +108,6 @@ def beside(folder: str, name: str) -> str:
         return str(Path(folder) / name)
     parts = urlsplit(folder)
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(name)}"))
-
-
-def without_query(path: str) -> str:
-    """Return a URI without what pyarrow is told in its query."""
-    return urlunsplit(urlsplit(path)._replace(query="")) if URI.match(path) else path
-
-
-def shown(path: str) -> str:
-    """Name a file in messages: without the query and the credentials of a URI."""
-    if not URI.match(path):
-        return path
-    parts = urlsplit(path)
-    host = parts.netloc if parts.password is None else parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{unquote(parts.path)}"
 
 
 def unfinished(name: str) -> bool:
@@ -137,52 +120,39 @@ def unfinished(name: str) -> bool:
     return any(p.startswith((".", "_")) for p in parts) or name.lower().endswith(UNFINISHED)
 
 
-def first_line(error: Exception) -> str:
-    """Cut an error of another library to one readable line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-def _root(path: str) -> tuple[pafs.FileSystem, str]:
-    """Return the store of a URI and the path of its bucket."""
-    parts = urlsplit(path)
-    # In the URIs of Azure the container stands where others have a user.
-    if parts.password or (parts.username and not parts.scheme.startswith("abfs")):
-        raise SourceError(
-            f"{shown(path)}: holds credentials; set them in the environment instead, "
-            "e.g. AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        )
-    try:
-        return _store(f"{parts.scheme}://{parts.netloc}", parts.query)
-    except (pa.ArrowException, OSError) as error:
-        raise SourceError(f"{shown(path)}: {first_line(error)}") from error
-
-
-@functools.lru_cache(maxsize=64)
-def _store(root: str, query: str) -> tuple[pafs.FileSystem, str]:
-    # The bucket alone: a client is made, and its region looked up, once.
-    store, base = pafs.FileSystem.from_uri(f"{root}/{f'?{query}' if query else ''}")
-    return store, base.rstrip("/")
-
-
 def _find_remote(given: str, endings: tuple[str, ...]) -> list[Found]:
-    parts = urlsplit(given)
-    (store, bucket), (_, place) = _root(given), locate(given)
-    wild = WILD.search(place)
-    base = place[: wild.start()].rpartition("/")[0] if wild else place.rstrip("/")
-    if not wild:
-        info = _ask(store.get_file_info, place, given)
+    parts, (store, bucket) = urlsplit(given), connect(given)
+    # What is encoded is no wildcard.
+    wild = WILD.search(parts.path)
+    fixed = parts.path[: wild.start()].rpartition("/")[0] if wild else parts.path
+    base = f"{bucket}/{unquote(fixed).strip('/')}".rstrip("/")
+    pattern = f"{bucket}/{decoded(parts.path).lstrip('/')}"
+    if not wild and not parts.path.endswith("/"):
+        info = _ask(store.get_file_info, base, given)
         if info.type == pafs.FileType.File:
             return [Found(given, info.size, info.mtime_ns or 0)]
     selector = pafs.FileSelector(base, recursive=True, allow_not_found=True)
     found = []
-    for info in _ask(store.get_file_info, selector, given):
+    # In the order of a disk: folder by folder, by their names and not by how these are encoded.
+    listed = sorted(_ask(store.get_file_info, selector, given), key=lambda i: i.path.split("/"))
+    for info in listed:
         name = info.path.removeprefix(base).lstrip("/")
-        chosen = fnmatch.fnmatchcase(info.path, place) if wild else info.path.endswith(endings)
+        chosen = matches(info.path, pattern) if wild else name.lower().endswith(endings)
         if info.type == pafs.FileType.File and chosen and not unfinished(name):
             path = f"/{quote(info.path.removeprefix(bucket).lstrip('/'))}"
             uri = urlunsplit(parts._replace(path=path))
             found.append(Found(uri, info.size, info.mtime_ns or 0))
-    return sorted(found)
+    if not found and bucket and _is_missing(store, bucket):
+        raise SourceError(f"{shown(given)}: no bucket or container {bucket}; is the name right?")
+    return found
+
+
+def _is_missing(store: pafs.FileSystem, bucket: str) -> bool:
+    try:
+        return bool(store.get_file_info(bucket).type == pafs.FileType.NotFound)
+    except (pa.ArrowException, OSError):
+        # One may be allowed to list a bucket, and not to ask about it.
+        return False
 
 
 def _ask(question: Any, place: Any, path: str) -> Any:

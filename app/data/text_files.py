@@ -17,7 +17,8 @@ import pyarrow.csv as pacsv
 
 from app.data.lines import Records, Unpacked, divide, first_record
 from app.data.pieces import BLOCK_ROWS, DEFAULT_LIMITS, OBJECT, Limits, Piece, Rows, SourceError
-from app.data.storage import look_at, open_stream, shown
+from app.data.storage import look_at, open_stream
+from app.data.stores import shown
 
 WHITESPACE = b" \t\r\n"
 

