@@ -14,7 +14,7 @@ import pyarrow as pa
 from app.config import Config
 from app.contracts.rows import Contract
 from app.data.cells import cells_of_arrow
-from app.data.forgetting import refuse_erased, withhold_erased
+from app.data.forgetting import ROW_ID, refuse_erased, withhold_erased
 from app.data.intake import Window, judge_block, judge_labels
 from app.data.pieces import DELIVERY, NOWHERE, POSITION, Rows
 from app.data.sealing import open_sealing
@@ -75,13 +75,16 @@ def judge_and_stage(block: pa.Table, *, judging: Judging, window: Window) -> pa.
 
 
 def stage_outcomes(rows: Rows, judging: Judging, window: Window, ids: Ids) -> Staged:
-    """Judge and stage a block of outcomes; those of unknown and of erased rows are refused."""
-    block = rows.with_places()
-    known = _known(block["row_id"], ids, judging.erased)
+    """Judge and stage a block of outcomes; those of unknown and of erased rows are refused.
+
+    Where the id of a row is personal, outcomes name it by its pseudonym from here on.
+    """
+    block = _naming_protected(rows.with_places(), judging)
+    known = _known(block[ROW_ID], ids, judging.erased)
     judged = judge_labels(block, window, known)
     refused = withhold_erased(judged.refused, judging.contract, judging.erased)
     accepted = judged.accepted
-    hashes = hash_ids(accepted["row_id"], accepted["known_at"].cast(pa.int64()))
+    hashes = hash_ids(accepted[ROW_ID], accepted["known_at"].cast(pa.int64()))
     return stage(judged._replace(refused=refused), [hashes], rows.digest, block, judging.files)
 
 
@@ -95,9 +98,18 @@ def read_seen(tables: Tables, contract: Contract) -> dict[str, Ids]:
     return seen
 
 
+def _naming_protected(block: pa.Table, judging: Judging) -> pa.Table:
+    if judging.contract.id not in judging.contract.personal:
+        return block
+    row_ids = cells_of_arrow(block[ROW_ID], LABEL_COLUMNS.by_name[ROW_ID]).array
+    # What cannot be read as an id is null by now: nobody sees it.
+    protected = judging.pseudonymiser.apply(row_ids)
+    return block.set_column(block.schema.get_field_index(ROW_ID), ROW_ID, protected)
+
+
 def _known(row_ids: pa.ChunkedArray, ids: Ids, erased: Tombstones) -> pa.Array:
     """Return those of some ids that are ids of accepted rows."""
-    cells = cells_of_arrow(row_ids, LABEL_COLUMNS.by_name["row_id"]).array.unique().drop_null()
+    cells = cells_of_arrow(row_ids, LABEL_COLUMNS.by_name[ROW_ID]).array.unique().drop_null()
     found = ids.contains(hash_ids(cells))
     # Ids are remembered from before an erasure.
     return cells.filter(pa.array(np.logical_and(found, ~erased.rows_in(cells))))

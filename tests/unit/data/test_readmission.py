@@ -59,6 +59,7 @@ class World:
         times = pa.array([START] * len(numbers), pa.timestamp("us", tz="UTC"))
         rows = rows.set_column(rows.schema.get_field_index("promised"), "promised", times)
         rows = rows.select(self.contract.schema.names).cast(self.contract.schema)
+        rows = self._judging.pseudonymiser.protect(rows, self.contract)
         self.tables.append("events", self.tables.complete("events", rows, self.now, "ingest:rows"))
 
     def outcomes(self, *told: Told, name: str | None = None) -> Delivery:
@@ -381,6 +382,30 @@ def test_an_outcome_is_the_same_after_its_wait_in_whatever_form_it_came(
 
 
 PARCEL = {"promised": None, "sender": None, "depot": "north", "weight": 1.0, "rain": None}
+
+
+@pytest.mark.parametrize("row_ids", [["P0", "P1"], [0.5, 1.5]])
+def test_of_a_personal_id_only_the_pseudonym_waits(
+    tmp_path: Path,
+    parcels: Contract,
+    parcel: Make,
+    parcel_table: MakeTable,
+    row_ids: list[object],
+) -> None:
+    described = parcels.model_dump()
+    described["columns"][0]["privacy"] = "personal"
+    world = World(tmp_path, Contract.model_validate(described), parcel, parcel_table)
+    world.rows(0)
+    outcome = outcome_table([("P0", 1, 3), ("P1", 0, 3)])
+    world.deliver(outcome.set_column(0, "row_id", pa.array(row_ids)))
+    refused = str(world.tables.read("quarantine").select(["row", "reasons"]).to_pylist())
+    assert not [value for value in row_ids if str(value) in refused]
+    world.rows(1)
+    named = [Pseudonymiser(KEY).one(str(value)) for value in row_ids]
+    # A number is no id: neither outcome is of any row.
+    expected = [(named[0], 1), (named[1], 0)] if row_ids == ["P0", "P1"] else []
+    assert world.look() == len(expected) // 2
+    assert sorted((row["row_id"], row["label"]) for row in world.labels()) == sorted(expected)
 
 
 def test_an_outcome_in_the_quarantine_that_nobody_can_read_is_left_there(world: World) -> None:
