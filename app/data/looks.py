@@ -11,9 +11,10 @@ from typing import NamedTuple
 from app.data.deliveries import Delivery
 from app.data.pieces import Piece, SourceError
 from app.data.storage import Found, digest_file
-from app.data.stores import shown
+from app.data.stores import URI, shown
 
 NANOS = 1_000_000_000
+STORE_TRIES = 5
 
 
 class Refusal(NamedTuple):
@@ -31,7 +32,8 @@ class Looks:
     """What earlier looks found. A single ingest takes a new one, a follower keeps one for good.
 
     When following, a file is taken once it has not changed for `settle_seconds`, by its time or
-    from one look to the next; one that cannot be read is noted and left until it changes.
+    from one look to the next; one that cannot be read is noted and left until it changes. That of a
+    store is tried at some more looks first: what failed may have been the store.
     Otherwise every file is taken as it is, and the first that cannot be read is an error.
     """
 
@@ -42,6 +44,7 @@ class Looks:
     refused: list[Refusal] = field(default_factory=list)
     _seen: dict[str, tuple[Found, float]] = field(default_factory=dict)
     _opened: dict[str, tuple[Found, Delivery | None]] = field(default_factory=dict)
+    _failed: dict[str, tuple[Found, int]] = field(default_factory=dict)
 
     def begin(self, now: float) -> None:
         """Begin another look, at a time in seconds since 1970."""
@@ -61,12 +64,13 @@ class Looks:
             self.waiting.append(shown(file.path))
             return None
         try:
-            delivery: Delivery | None = _open(file, divide)
+            delivery = _open(file, divide)
         except SourceError as error:
             if not self.following:
                 raise
             self.refuse(shown(file.path), str(error))
-            delivery = None
+            self._leave(file)
+            return None
         self._opened[file.path] = file, delivery
         return delivery
 
@@ -78,7 +82,16 @@ class Looks:
         """Note a delivery that could not be read whole; its file is left until it changes."""
         self.refuse(delivery.name, problem)
         if delivery.file is not None:
-            self._opened[delivery.file.path] = delivery.file, None
+            self._leave(delivery.file)
+
+    def _leave(self, file: Found) -> None:
+        """Leave a file until it changes, or until the next look."""
+        known, times = self._failed.get(file.path, (file, 0))
+        times = times + 1 if known == file else 1
+        self._failed[file.path] = file, times
+        self._opened.pop(file.path, None)
+        if times >= (STORE_TRIES if URI.match(file.path) else 1):
+            self._opened[file.path] = file, None
 
     def _settled(self, file: Found) -> bool:
         if self.now - file.modified / NANOS >= self.settle_seconds:

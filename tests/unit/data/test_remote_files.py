@@ -176,6 +176,34 @@ def test_a_follower_takes_new_and_rewritten_files_once_they_have_settled(
     store.put("in/c.csv", b"number\n")
     assert taken(noon + 600) == [["2"], ["1", "3"]]
     assert [refused.name for refused in looks.refused] == [f"{store.root}/in/c.csv"]
+    # A file that is bad again and again is left until it changes.
+    told = []
+    for minute in range(1, 7):
+        assert taken(noon + 600 + 60 * minute) == [["2"], ["1", "3"]]
+        told.append(len(looks.refused))
+    assert told == [1, 1, 1, 1, 0, 0]
+    store.put("in/c.csv", b"id\n4\n")
+    assert taken(noon + 3600) == [["2"], ["1", "3"], ["4"]]
+
+
+def test_a_follower_reads_a_file_again_when_the_store_was_away(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = Looks(following=True)
+    store.put("in/a.csv", b"id\n1\n")
+    (found,) = find(f"{store.root}/in", (".csv",))
+
+    def opened(environment: dict[str, str]) -> bool:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        stores._connect.cache_clear()
+        looks.begin(found.modified / 1e9 + 60)
+        return looks.open(found, divide) is not None
+
+    monkeypatch.setattr(stores, "RETRY_SECONDS", 1)
+    assert not opened(store.nowhere)
+    assert [refused.name for refused in looks.refused] == [f"{store.root}/in/a.csv"]
+    assert opened(store.environment)
 
 
 def test_a_delta_table_is_read_at_a_version_and_followed(
