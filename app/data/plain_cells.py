@@ -44,6 +44,10 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_date64(kind):
         limits = FIRST_SECOND * 1000, LAST_SECOND * 1000
         return _or_text(column, column.cast(pa.int64()), limits, "ms since 1970")
+    if pa.types.is_time(kind):
+        whole = pa.int32() if pa.types.is_time32(kind) else pa.int64()
+        limits = 0, DAY * UNITS[kind.unit] - 1
+        return _or_text(column, column.cast(whole), limits, f"{kind.unit} of a day")
     if pa.types.is_duration(kind):
         limits = -MOST_SECONDS * UNITS[kind.unit], MOST_SECONDS * UNITS[kind.unit]
         return _or_text(column, column.cast(pa.int64()), limits, kind.unit)
