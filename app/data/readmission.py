@@ -16,6 +16,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from app.data.admitting import application_of
 from app.data.labels import KNOWN_LABELS
 from app.data.schemas import ARRIVAL
 from app.data.seen import Hashes, SeenIds, hash_ids, repeats
@@ -57,12 +58,17 @@ class Waiting:
 def may_readmit(tables: Tables) -> bool:
     """Tell whether rows came since quarantined outcomes were last looked through. Cheap.
 
-    Where no delivery of outcomes was ever closed, none waits: it is judged again.
+    Where no delivery of outcomes was ever closed, none waits: it is judged again. Nor does one
+    where none of those was refused in part, whatever rows the quarantine has.
     """
     if min(tables.version(name) for name in ("events", "quarantine", "labels")) < 0:
         return False
-    looked = tables.transaction("labels", LOOKED_THROUGH)
-    return looked is None or tables.grew_since("events", looked)
+    numbers = tables.transactions("labels")
+    looked = numbers.get(LOOKED_THROUGH)
+    if looked is not None and not tables.grew_since("events", looked):
+        return False
+    closed = (name for name in numbers if name.startswith(application_of("")))
+    return bool(tables.transactions("quarantine", closed))
 
 
 def readmit(tables: Tables, waiting: Waiting, erased: Tombstones, at: datetime) -> int:

@@ -88,13 +88,12 @@ class Tables:
         """Return an application's latest transaction number in a table, None if it has none."""
         return self.transactions(name, [application]).get(application)
 
-    def transactions(self, name: TableName, applications: Iterable[str]) -> dict[str, int]:
-        """Return the latest numbers of those applications that have one in a table."""
+    def transactions(self, name: TableName, asked: Iterable[str] | None = None) -> dict[str, int]:
+        """Return the latest numbers of applications, by default all, that have one in a table."""
         with self._using(name):
-            if self.version(name) < 0:
-                return {}
-            numbers = transactions(self.folder(name))
-            return {each: numbers[each] for each in applications if each in numbers}
+            numbers = transactions(self.folder(name)) if self.version(name) >= 0 else {}
+        asked = numbers if asked is None else asked
+        return {each: numbers[each] for each in asked if each in numbers}
 
     def append(
         self,

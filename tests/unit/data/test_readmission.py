@@ -221,6 +221,24 @@ def test_where_no_outcome_waits_no_version_is_made_and_no_row_is_read(
     assert {name for name, _ in read} == {"quarantine"}
 
 
+def test_where_no_outcome_was_ever_refused_the_quarantine_is_not_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.rows(1)
+    world.outcomes(("P1", 1, 3))
+    row = pa.table({"row": ["{}"], "reasons": [["weight must be a number"]], "position": [0]})
+    quarantined = world.tables.complete("quarantine", row, START, "ingest:rows")
+    world.tables.append("quarantine", quarantined, ("ingest:rows", 1))
+    world.rows(2)
+    read = note_scans(monkeypatch)
+    assert (world.look(), read) == (0, [])
+    # From the first one that waits it is.
+    world.outcomes(("P3", 1, 3))
+    world.rows(3)
+    assert world.look() == 1
+    assert ("quarantine", None) in read
+
+
 def test_a_follower_reads_only_what_came_since_its_last_look(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
