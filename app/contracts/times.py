@@ -12,7 +12,8 @@ import pyarrow as pa
 from app.contracts.rows import TIMESTAMP
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROS_PER_DAY = 86_400_000_000
+MICROS_PER_HOUR = 3_600_000_000
+MICROS_PER_DAY = 24 * MICROS_PER_HOUR
 
 
 def micros_of(at: datetime) -> int:

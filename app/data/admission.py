@@ -76,7 +76,9 @@ def tell_readmitted(
     Returns the report's path; nothing is written of none.
     """
     if number and report is None:
-        report = write_report(quiet_report(config, tables, at), config.ingest_reports_path)
+        report = write_report(
+            quiet_report(config, newest_asked(tables), at), config.ingest_reports_path
+        )
     return note_readmitted(report, number) if number and report else report
 
 

@@ -7,11 +7,11 @@ newest time is read from the footers of files, where it stands unless it is a pr
 from datetime import datetime
 from typing import Literal
 
-from app.contracts.times import micros_of
+from app.contracts.times import MICROS_PER_HOUR, micros_of
+from app.data.halting import is_too_old
 from app.data.tables import Tables
 from app.sections import IntakeConfig
 
-MICROS_PER_HOUR = 3_600_000_000
 Turn = Literal["stale", "fresh"]
 
 
@@ -21,11 +21,14 @@ def newest_asked(tables: Tables) -> int | None:
     return None if latest is None else micros_of(latest)
 
 
+def age_of(newest: int | None, at: datetime) -> float | None:
+    """Give the age of the newest row in hours, None when there is none."""
+    return None if newest is None else (micros_of(at) - newest) / MICROS_PER_HOUR
+
+
 def is_stale(newest: int | None, at: datetime, policy: IntakeConfig) -> bool:
     """Tell whether the newest row is older than the policy allows; so is no row at all."""
-    if policy.max_age_hours is None:
-        return False
-    return newest is None or micros_of(at) - newest > policy.max_age_hours * MICROS_PER_HOUR
+    return is_too_old(age_of(newest, at), policy)
 
 
 def turn(was_stale: bool | None, stale: bool) -> Turn | None:

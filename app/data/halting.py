@@ -76,6 +76,12 @@ def judge(facts: IngestFacts, policy: IntakeConfig) -> Verdict:
     return Verdict(action="stop" if stops else "warn", findings=findings)
 
 
+def is_too_old(age_hours: float | None, policy: IntakeConfig) -> bool:
+    """Tell whether the newest row is older than the policy allows; so is no row at all."""
+    most = policy.max_age_hours
+    return most is not None and (age_hours is None or age_hours > most)
+
+
 def _refused(facts: IngestFacts, policy: IntakeConfig) -> Iterator[Finding]:
     most = policy.stop_above_share
     if most is None or not facts.num_in:
@@ -89,12 +95,12 @@ def _refused(facts: IngestFacts, policy: IntakeConfig) -> Iterator[Finding]:
 
 def _freshness(facts: IngestFacts, policy: IntakeConfig) -> Iterator[Finding]:
     most = policy.max_age_hours
-    if most is None:
+    if most is None or not is_too_old(facts.age_hours, policy):
         return
     if facts.age_hours is None:
         reason = f"no row is known at all; one may be {most:g} hours old (intake.max_age_hours)"
         yield Finding(about="freshness", response=policy.stale, reason=reason)
-    elif facts.age_hours > most:
+    else:
         reason = (
             f"the newest row, of {facts.newest}, is {facts.age_hours:,.1f} hours old, more than "
             f"intake.max_age_hours {most:g}"

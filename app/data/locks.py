@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 
@@ -44,19 +45,18 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
 
     With `wait` false, raises BlockingIOError when someone else holds it.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with _holding(path, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB):
         yield
-    finally:
-        os.close(descriptor)
+
+
+def _locked(table: Path, part: str, mode: int) -> AbstractContextManager[None]:
+    # Beside the table, not in it: what lies in its folder is named by a version or removed.
+    return _holding(table.with_name(f".{table.name}.{part}.lock"), mode)
 
 
 @contextlib.contextmanager
-def _locked(table: Path, part: str, mode: int) -> Iterator[None]:
-    # Beside the table, not in it: what lies in its folder is named by a version or removed.
-    file = table.with_name(f".{table.name}.{part}.lock")
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _holding(path: Path, mode: int) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, mode)
         yield

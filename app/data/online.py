@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.contracts.rows import Contract
+from app.contracts.times import MICROS_PER_HOUR
 from app.contracts.windows import Window
 from app.data import presence, running
 from app.data.definitions import store_path
@@ -25,7 +26,7 @@ from app.data.facts import REVISIONS, Ints, distinct_events, fact_schema
 from app.data.presence import Presence
 from app.data.storedfacts import difference, read_table, statements, texts, without
 from app.data.storefile import StoreFile, read_number, write_number
-from app.data.windows import MICROS_PER_HOUR, longest, value_of
+from app.data.windows import longest, value_of
 from app.security.keyring import Keyring
 
 HORIZON = "horizon"

@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from app.config import Config
 from app.contracts.rows import TIMESTAMP, Column, Contract
-from app.contracts.times import micros_of, moment
+from app.contracts.times import moment
 from app.data.figures import Numbers, Times, Values
+from app.data.freshness import age_of
 from app.data.halting import IngestFacts, judge
 from app.data.report import (
     ColumnReport,
@@ -32,7 +33,6 @@ from app.data.report import (
 from app.data.tally import Met, Problem, Tally
 from app.sections import IntakeConfig
 
-MICROS_PER_HOUR = 3_600_000_000
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 NUM_BINS = 24
 NUM_TOP = 8
@@ -237,7 +237,7 @@ def _freshness(
     newest: int | None, before: int | None, at: datetime, policy: IntakeConfig
 ) -> FreshnessReport:
     latest = max((time for time in (newest, before) if time is not None), default=None)
-    age = None if latest is None else (micros_of(at) - latest) / MICROS_PER_HOUR
+    age = age_of(latest, at)
     return FreshnessReport(newest=_iso(latest), age_hours=age, max_age_hours=policy.max_age_hours)
 
 

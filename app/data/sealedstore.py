@@ -42,9 +42,8 @@ def connect_sealed(
     """
     with opening(path):
         keys = StoreKeys(path, keyring)
-        for key in _known(keys):
-            with contextlib.suppress(NotItsKey):
-                return _connect(path, key, busy_seconds, pragmas)
+        with contextlib.suppress(NotItsKey):
+            return _connect_known(path, keys, busy_seconds, pragmas)
         key = keys.add(keep=False)
         if _discard(path):
             logger.warning("%s: no key opens it: it is begun anew, and filled again", path)
@@ -104,10 +103,12 @@ def texts_in(path: Path, keyring: Keyring) -> Iterator[str]:
                 yield from (cell for cell in row if isinstance(cell, str))
 
 
-def _connect_known(path: Path, keys: StoreKeys, busy_seconds: float) -> Connection:
+def _connect_known(
+    path: Path, keys: StoreKeys, busy_seconds: float, pragmas: Sequence[str] = ()
+) -> Connection:
     for key in _known(keys):
         with contextlib.suppress(NotItsKey):
-            return _connect(path, key, busy_seconds, ())
+            return _connect(path, key, busy_seconds, pragmas)
     raise NotItsKey(f"{path}: no key opens it")
 
 

@@ -25,7 +25,12 @@ from app.config import Config
 from app.security.keyring import Keyring, open_keyring
 from app.security.secrets import SecretError
 
-KEY_BITS = 256
+CIPHER = {
+    "encryption_algorithm": "AES_GCM_V1",
+    "data_key_length_bits": 256,
+    # The ring is near: one wrapping is enough, and nothing is cached.
+    "double_wrapping": False,
+}
 SEALED = re.compile(r"\.sealed-([a-z0-9]{1,20})\.[a-z]+$")
 
 
@@ -71,13 +76,7 @@ class Sealing:
     def to_write_whole(self, key_id: str) -> Any:
         """Return Parquet's encryption properties for a file of which nothing is to be read."""
         assert self._factory is not None
-        settings = pe.EncryptionConfiguration(
-            footer_key=key_id,
-            uniform_encryption=True,
-            encryption_algorithm="AES_GCM_V1",
-            data_key_length_bits=KEY_BITS,
-            double_wrapping=False,
-        )
+        settings = pe.EncryptionConfiguration(footer_key=key_id, uniform_encryption=True, **CIPHER)
         return self._factory.file_encryption_properties(self._connection, settings)
 
     def to_write(self, key_id: str, schema: pa.Schema, columns: Sequence[str]) -> Any:
@@ -87,10 +86,7 @@ class Sealing:
             footer_key=key_id,
             column_keys={key_id: [leaf_of(schema.field(name)) for name in columns]},
             plaintext_footer=True,
-            encryption_algorithm="AES_GCM_V1",
-            data_key_length_bits=KEY_BITS,
-            # The ring is near: one wrapping is enough, and nothing is cached.
-            double_wrapping=False,
+            **CIPHER,
         )
         return self._factory.file_encryption_properties(self._connection, settings)
 

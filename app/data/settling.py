@@ -18,7 +18,7 @@ from app.data.intake import refuse_rows
 from app.data.limits import each
 from app.data.quarantine import Reasons
 from app.data.seen import Hashes, SeenIds, repeats
-from app.data.stagedfiles import StagedFiles, name_of
+from app.data.stagedfiles import StagedFiles
 from app.data.staging import Staged, count_reasons, hashes_of, known_in, merge_reasons
 from app.data.validation import LABEL_COLUMNS
 from app.security.privacy import Pseudonymiser
@@ -182,13 +182,12 @@ def _part(
         reasons.add(column.name, each(cells, mask, column, problem))
     refused = refuse_rows(rows, reasons, contract, pseudonymiser)
     kept = rows.filter(pa.array(~wrong))
-    name = name_of(block.accepted)
     settled = replace(
         block,
         num_accepted=kept.num_rows,
         num_refused=block.num_refused + refused.num_rows,
-        accepted=files.write(kept, f"{name}.kept") if kept.num_rows else None,
-        refused=(*block.refused, files.write(refused, f"{name}.repeated")),
+        accepted=files.write(kept, f"{block.name}.kept") if kept.num_rows else None,
+        refused=(*block.refused, files.write(refused, f"{block.name}.repeated")),
         reasons=merge_reasons([block.reasons, count_reasons(refused)]),
         tally=None,
     )

@@ -32,13 +32,14 @@ def notice_silence(
     """
     if not watch.looks.following or config.intake.max_age_hours is None:
         return None
-    stale = is_stale(_newest(tables, watch), at, config.intake)
+    newest = _newest(tables, watch)
+    stale = is_stale(newest, at, config.intake)
     turned, watch.stale = turn(watch.stale, stale), stale
     if turned == "fresh":
         logger.warning("ingest of %s: its newest row is fresh again", config.name)
     if turned != "stale" or is_told:
         return None
-    report = quiet_report(config, tables, at)
+    report = quiet_report(config, newest, at)
     for finding in report.verdict.findings:
         logger.warning("ingest of %s: %s", config.name, finding.reason)
     return write_report(report, config.ingest_reports_path)
@@ -50,7 +51,7 @@ def told_by(stopped: Exception) -> bool:
     return any(finding.about == "freshness" for finding in findings)
 
 
-def quiet_report(config: Config, tables: Tables, at: datetime) -> IngestReport:
+def quiet_report(config: Config, newest: int | None, at: datetime) -> IngestReport:
     """Make the report on a look that found nothing new: how old the newest row is, no more.
 
     It stops nobody, whatever the policy says of stale rows: nothing came that could be kept out.
@@ -58,7 +59,7 @@ def quiet_report(config: Config, tables: Tables, at: datetime) -> IngestReport:
     policy = config.intake.model_copy(update={"stale": "warn"})
     quiet = config.model_copy(update={"intake": policy})
     nothing = Arrived(Tally(), {}, [])
-    return make_report(quiet, nothing, nothing, at, newest_before=newest_asked(tables))
+    return make_report(quiet, nothing, nothing, at, newest_before=newest)
 
 
 def _newest(tables: Tables, watch: Watch) -> int | None:

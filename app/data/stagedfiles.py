@@ -64,12 +64,3 @@ class StagedFiles:
             pq.ParquetFile(path, decryption_properties=decryption) as opened,
         ):
             yield opened
-
-
-def name_of(path: str) -> str:
-    """Give the name that a file was written under.
-
-    >>> name_of("/staged/d1-000000000000.sealed-k1x2f.parquet"), name_of("d1-0.kept.parquet")
-    ('d1-000000000000', 'd1-0.kept')
-    """
-    return Path(path).name.removesuffix(".parquet").partition(".sealed-")[0]

@@ -6,7 +6,6 @@ Ray, sources or Delta.
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 import uuid
@@ -22,6 +21,7 @@ import orjson
 import pyarrow as pa
 
 from app.data.intake import Judged
+from app.data.locks import locked
 from app.data.pieces import NOWHERE, POSITION, left_out_of
 from app.data.seen import Hashes
 from app.data.stagedfiles import StagedFiles
@@ -107,12 +107,12 @@ def stage(
     if first == NOWHERE:
         reason: str = judged.refused["reasons"][0].as_py()[0]
         return Staged(delivery, first, problem=reason.removeprefix("row "))
-    name = f"{delivery}-{first:012d}"
+    block_name = Staged(delivery, first).name
     accepted = refused = None
     if judged.accepted.num_rows:
-        accepted = files.write(_hashed(judged.accepted, hashes), name)
+        accepted = files.write(_hashed(judged.accepted, hashes), block_name)
     if judged.refused.num_rows:
-        refused = files.write(judged.refused, f"{name}-refused")
+        refused = files.write(judged.refused, f"{block_name}-refused")
     return Staged(
         delivery,
         first,
@@ -208,10 +208,9 @@ def _alone(workspace: Path) -> Iterator[Path]:
     """Hold the workspace's staging, or raise Busy."""
     root = workspace / STAGING
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (root / "lock").open("w") as lock:
+    with contextlib.ExitStack() as held:
         try:
-            # The kernel lets go of it when this process ends, however it ends.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(locked(root / "lock", wait=False))
         except BlockingIOError:
             raise Busy(f"{workspace}: another ingest is at work; wait until it ends") from None
         yield root

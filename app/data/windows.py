@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from app.contracts.rows import Contract
+from app.contracts.times import MICROS_PER_HOUR
 from app.contracts.windows import Window
 from app.data.exact import quotient, ratio, split
 from app.data.facts import REVISIONS, codes_of, distinct_events, places_in
@@ -25,7 +26,6 @@ from app.data.sweeps import latest, merge_spans, tally
 
 Ints = NDArray[np.int64]
 FOREVER = 2**62
-MICROS_PER_HOUR = 3_600_000_000
 
 
 class Items(NamedTuple):

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from app.data.locks import locked as locked
+from app.data.locks import locked
 from app.data.sealing import SealBroken
 from app.security.keyring import Keyring
 from app.security.secrets import SecretError

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from app.config import Config
+from app.data.locks import locked
 from app.data.rotation import Needed, Place
 from app.data.sealedstore import NotItsKey, change_key, masters_of, opening
 from app.data.sealing import key_of
 from app.data.staging import STAGING, Busy, nothing_staged
 from app.data.storefile import BUSY_ERRORS, BUSY_SECONDS
 from app.security.keyring import Keyring
-from app.serving.capture import locked
 from app.serving.upkeep import online_path, upkeep_lock
 
 logger = logging.getLogger(__name__)

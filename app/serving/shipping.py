@@ -21,8 +21,9 @@ import pyarrow as pa
 from app.background import Rounds
 from app.data.arrivals import Arrival
 from app.data.forgetting import forget_captured
+from app.data.locks import locked
 from app.data.tables import TableName, Tables
-from app.serving.capture import CLOSED, DAMAGED, OPEN, Spool, locked, number_of, read_segment
+from app.serving.capture import CLOSED, DAMAGED, OPEN, Spool, number_of, read_segment
 
 Arriving = Callable[[], AbstractContextManager[Arrival | None]]
 logger = logging.getLogger(__name__)

@@ -18,21 +18,20 @@ import pyarrow.compute as pc
 from app.background import Rounds
 from app.config import Config
 from app.contracts.rows import TIMESTAMP, Contract
-from app.contracts.times import micros_of, moment
+from app.contracts.times import MICROS_PER_DAY, micros_of, moment
 from app.data.definitions import store_path
 from app.data.facts import event_facts, label_facts
+from app.data.locks import locked
 from app.data.online import OnlineStore
 from app.data.tables import TableName, Tables, VersionGone
 from app.data.windows import longest
 from app.security.keyring import open_keyring
-from app.serving.capture import locked
 
 logger = logging.getLogger(__name__)
 FOLLOWED: tuple[TableName, ...] = ("events", "labels")
 FOLDER = "online"
 FILL_ROWS = 50_000
 MAX_PAUSE_SECONDS = 10.0
-MICROS_PER_DAY = 86_400_000_000
 
 
 def open_online(config: Config) -> OnlineStore | None:

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,7 +20,6 @@ from deltalake import DeltaTable, write_deltalake
 from sqlalchemy import create_engine, text
 
 from app.config import Config, show_config
-from app.contracts.rows import Column, Contract
 from app.data import uniqueness
 from app.data.commits import live_files
 from app.data.halting import IngestStopped
@@ -39,27 +37,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 ROOT = Path(__file__).resolve().parents[2]
 NOON = datetime(2024, 4, 1, 12, tzinfo=UTC)
 Open = Callable[..., Config]
-
-
-@pytest.fixture
-def shop(flights: Config) -> Open:
-    """A function that makes a model of parcels with a source."""
-    contract = Contract(
-        id="parcel",
-        event_time="promised",
-        label="lost",
-        columns=(
-            Column(name="parcel", kind="identifier", feature=False),
-            Column(name="promised", kind="time", feature=False),
-            Column(name="weight", kind="number", minimum=0, maximum=40),
-        ),
-    )
-
-    def make(**source: Any) -> Config:
-        changed = {"contract": contract, "source": SourceConfig(**source), "clock": "wall"}
-        return flights.model_copy(update=changed)
-
-    return make
 
 
 def parcel(number: int, weight: object = 2.5) -> dict[str, object]:

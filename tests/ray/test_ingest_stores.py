@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,14 +17,13 @@ import pytest
 from deltalake import write_deltalake
 
 from app.config import Config, load_config, show_config
-from app.contracts.rows import Column, Contract
 from app.data.tables import open_tables
-from app.sections import SourceConfig
 from tests.object_stores import STORES, ObjectStore
 
 pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).resolve().parents[2]
+Open = Callable[..., Config]
 COLUMNS = ("parcel", "promised", "weight")
 INGESTS = """
 import sys
@@ -50,22 +49,6 @@ def stores(request: pytest.FixtureRequest) -> Iterator[list[ObjectStore]]:
         yield [stack.enter_context(STORES[kind]()) for kind in request.param]
 
 
-@pytest.fixture
-def shop(flights: Config) -> Config:
-    """A model of parcels."""
-    contract = Contract(
-        id="parcel",
-        event_time="promised",
-        label="lost",
-        columns=(
-            Column(name="parcel", kind="identifier", feature=False),
-            Column(name="promised", kind="time", feature=False),
-            Column(name="weight", kind="number", minimum=0, maximum=40),
-        ),
-    )
-    return flights.model_copy(update={"contract": contract, "clock": "wall"})
-
-
 def parcels(*numbers: int, weight: float = 2.5) -> list[tuple[str, str, float]]:
     return [(f"P{n}", f"2024-03-{1 + n:02d}T10:00:00Z", weight) for n in numbers]
 
@@ -82,7 +65,7 @@ def fill(store: ObjectStore, table: Path) -> None:
 
 
 def test_files_and_tables_of_every_store_come_in(
-    stores: list[ObjectStore], shop: Config, tmp_path: Path
+    stores: list[ObjectStore], shop: Open, tmp_path: Path
 ) -> None:
     for numbers in ((3, 4), (5,)):
         rows = [dict(zip(COLUMNS, row, strict=True)) for row in parcels(*numbers)]
@@ -92,9 +75,8 @@ def test_files_and_tables_of_every_store_come_in(
         fill(store, tmp_path / "table")
         sources = {"csv": f"{store.root}/in", "delta": f"{store.root}/my table"}
         for number, (kind, events) in enumerate(sources.items()):
-            source = SourceConfig.model_validate({"kind": kind, "events": events})
             workspace = tmp_path / f"{store.kind} {kind}"
-            changed = shop.model_copy(update={"source": source, "workspace": workspace})
+            changed = shop(kind=kind, events=events).model_copy(update={"workspace": workspace})
             files.append(tmp_path / f"{store.kind}{number}.yaml")
             files[-1].write_text(show_config(changed))
     records = ingested(files, stores)
