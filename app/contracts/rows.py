@@ -1,6 +1,6 @@
-"""Describe the columns of one model: names, types, limits, rules, privacy.
+"""Describe the rows of one model: their columns, the role that each plays, and what is predicted.
 
-Knows Arrow types and nothing of files, tables, HTTP or Ray. Everything that handles rows
+Knows nothing of files, tables, HTTP or Ray. Everything that handles rows
 (validation, requests, responses, tables, the encoder) reads this one description.
 """
 
@@ -9,98 +9,27 @@ from functools import cached_property
 from typing import Literal, Self
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from app.contracts.expressions import Expression, ExpressionError, Type
-from app.contracts.syntax import MAX_CHARACTERS, parse
+from app.contracts.columns import ARROW_TYPES, TIMESTAMP, Column, Frozen, Kind, Privacy, Rule
+from app.contracts.expressions import Expression, ExpressionError
+from app.contracts.syntax import parse
 from app.contracts.windows import Arrivals, Window, check_windows, completed
 
-Kind = Literal["number", "category", "time", "identifier"]
-# A public value may be shown; a quasi one may help to find a person; of a personal one only a
-# keyed pseudonym is kept; a forbidden one is dropped at first touch.
-Privacy = Literal["public", "quasi", "personal", "forbidden"]
+__all__ = [
+    "ARROW_TYPES",
+    "TIMESTAMP",
+    "Column",
+    "Contract",
+    "Frozen",
+    "Kind",
+    "Privacy",
+    "Rule",
+    "Task",
+]
 
-TIMESTAMP = pa.timestamp("us", tz="UTC")
-ARROW_TYPES: dict[str, pa.DataType] = {
-    "number": pa.float64(),
-    "category": pa.string(),
-    "identifier": pa.string(),
-    "time": TIMESTAMP,
-}
-
-
-class Frozen(BaseModel):
-    """A value object: immutable, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Column(Frozen):
-    """One column of a model's rows."""
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
-    kind: Kind
-    description: str = ""
-    unit: str = ""
-    nullable: bool = False
-    minimum: float | None = None
-    maximum: float | None = None
-    categories: tuple[str, ...] | None = Field(
-        None, description="A closed set; absent means that any string is accepted."
-    )
-    unique: bool = Field(
-        False, description="No value comes twice, in one ingest or in two; nulls may."
-    )
-    privacy: Privacy = "public"
-    feature: bool = Field(True, description="False keeps the column out of the encoder.")
-    generated: bool = Field(
-        False,
-        description="Made on arrival where a file or a request has none: an id, or the time.",
-    )
-
-    @model_validator(mode="after")
-    def _limits_fit_the_kind(self) -> Self:
-        if self.kind != "number" and (self.minimum is not None or self.maximum is not None):
-            raise ValueError(
-                f"column {self.name}: minimum and maximum are for numbers, not {self.kind}"
-            )
-        if self.kind != "category" and self.categories is not None:
-            raise ValueError(
-                f"column {self.name}: categories are for category columns, not {self.kind}"
-            )
-        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
-            raise ValueError(
-                f"column {self.name}: minimum {self.minimum} is over maximum {self.maximum}"
-            )
-        if self.privacy == "personal" and self.kind not in ("identifier", "category"):
-            raise ValueError(
-                f"column {self.name}: a personal column must be an identifier or category"
-            )
-        return self
-
-    @property
-    def arrow_type(self) -> pa.DataType:
-        """The Arrow type that holds this column."""
-        return ARROW_TYPES[self.kind]
-
-    @property
-    def expression_type(self) -> Type:
-        """What an expression takes this column for; of a personal one it sees the pseudonym."""
-        if self.privacy == "personal":
-            return "pseudonym"
-        return self.kind if self.kind in ("number", "time") else "text"
-
-
-class Rule(Frozen):
-    """What must hold between the columns of a row. It is broken where it is definitely false."""
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
-    expect: str = Field(
-        min_length=1,
-        max_length=MAX_CHARACTERS,
-        description="A condition over columns, e.g. pickup < delivery; a null leaves it open.",
-    )
-    description: str = ""
+# What is predicted: one of two outcomes, one of several, a number, or an order within a list.
+Task = Literal["binary", "multiclass", "regression", "ranking"]
 
 
 class Contract(Frozen):
@@ -112,7 +41,23 @@ class Contract(Frozen):
         0.0, ge=0, description="A prediction is made this long before the event."
     )
     entity: str | None = Field(None, description="Column that names who or what a row is about.")
-    label: str = Field(description="Name of the binary label; it is not among the columns.")
+    label: str = Field(description="Name of the label; it is not among the columns.")
+    # What is not asked for is absent from the JSON: a binary model is the same bytes as ever.
+    task: Task = Field(
+        "binary",
+        exclude_if=lambda task: task == "binary",
+        description="A label is 0 or 1, a place among the classes, a number, or a relevance.",
+    )
+    classes: tuple[str, ...] = Field(
+        (),
+        exclude_if=lambda classes: not classes,
+        description="Multiclass: what each label stands for, in the order of the predictions.",
+    )
+    group: str | None = Field(
+        None,
+        exclude_if=lambda group: group is None,
+        description="Ranking: the column whose rows of one value stand in one list.",
+    )
     slices: tuple[str, ...] = Field((), description="Category columns by which quality is watched.")
     columns: tuple[Column, ...] = Field(
         description="What a row carries. A forbidden column may be listed here and moves to "
@@ -181,6 +126,26 @@ class Contract(Frozen):
                 )
         kinds = {column.name: column.kind for column in self.columns}
         check_windows(self.windows, kinds, self.label, self.forbidden_names)
+        return self
+
+    @model_validator(mode="after")
+    def _task_is_complete(self) -> Self:
+        if (self.task == "multiclass") != bool(self.classes):
+            raise ValueError(
+                f"contract.classes: belong to task multiclass and only there, got {self.task} with "
+                f"{len(self.classes)} classes; list them or change contract.task"
+            )
+        if self.classes and len(set(self.classes)) != len(self.classes):
+            raise ValueError("contract.classes: a class is listed more than once")
+        if len(self.classes) == 1:
+            raise ValueError("contract.classes: one class leaves nothing to predict; list others")
+        if (self.task == "ranking") != (self.group is not None):
+            raise ValueError(
+                f"contract.group: belongs to task ranking and only there, got {self.task}; name "
+                "the column that makes a list or change contract.task"
+            )
+        if self.group is not None and self.group not in self.by_name:
+            raise ValueError(f"contract.group: no column is named {self.group}")
         return self
 
     @model_validator(mode="after")
