@@ -13,24 +13,23 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
-import torch
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from app.contracts.rows import Contract
-from app.data.features import Encoded, Encoder, InputShape
+from app.data.features import Encoder, InputShape
 from app.data.profile import Profile
 from app.model.calibration import Calibrator
 from app.model.manifest import ArtifactAltered, digest_of, read_folder, write_folder
-from app.model.networks import TabularNetwork
+from app.model.networks import Network, UserNetwork, build_network
+from app.model.tasks import Top, task_from
 from app.sections import NetworkConfig
 
-__all__ = ["ArtifactAltered", "ModelBundle", "member_mean"]
+__all__ = ["ArtifactAltered", "ModelBundle"]
 
-# Keeps the widened batch within the processor's cache and memory bounded for any table.
-PREDICT_ROWS = 2048
 FILES = (
     "contract.json",
     "encoder.json",
@@ -48,23 +47,46 @@ class ModelBundle:
 
     contract: Contract
     encoder: Encoder
-    network: TabularNetwork
+    network: Network
     calibrator: Calibrator
     profile: Profile
     card: Mapping[str, object]
 
     def predict(self, table: pa.Table) -> NDArray[np.float64]:
-        """Give the probability of the label for each row; the only definition of a prediction.
+        """Predict each row; the only definition of a prediction.
 
-        Takes accepted rows with the contract's feature columns; others are ignored. A row's figure
-        does not depend on its neighbours beyond 1e-6. The number of torch threads is the caller's.
-        Raises ValueError when a column is missing.
+        Of a binary label the probability [B], of several classes the probability of each [B, C] in
+        the contract's order, of a number its value [B], of a ranking a score [B] whose order within
+        a list is all that it means. Takes accepted rows with the contract's feature columns; others
+        are ignored. A row's figure does not depend on its neighbours beyond 1e-6. The number of
+        torch threads is the caller's. Raises ValueError when a column is missing.
         """
         return self.calibrator.apply(self.uncalibrated(table))
 
+    def top(self, table: pa.Table, k: int) -> list[Top]:
+        """Give the first k, best first: classes of each row, or rows of each list.
+
+        Lists come in the order in which they begin, and a place is a row of the table. Follows from
+        `predict` alone. Raises ValueError for a task that has nothing to choose from.
+        """
+        task = self.contract.task
+        if task not in ("multiclass", "ranking"):
+            raise ValueError(f"{task} has no top {k}: it predicts one number a row; use predict")
+        predictions = self.predict(table)
+        if task == "multiclass":
+            return [Top.of(row, k) for row in predictions]
+        column = pc.dictionary_encode(table[self.contract.group].combine_chunks(), "encode")
+        lists = column.indices.to_numpy()
+        tops = []
+        for number in range(len(column.dictionary)):
+            rows = np.flatnonzero(lists == number)
+            top = Top.of(predictions[rows], k)
+            tops.append(top.model_copy(update={"places": tuple(rows[list(top.places)].tolist())}))
+        return tops
+
     def uncalibrated(self, table: pa.Table) -> NDArray[np.float64]:
-        """Give probabilities before calibration: what a calibrator is fitted on."""
-        return member_mean(self.network, self.encoder.transform(table))
+        """Give predictions before calibration: what a calibrator is fitted on."""
+        return self.network.predict(self.encoder.transform(table))
 
     def with_calibrator(self, calibrator: Calibrator, card: Mapping[str, object]) -> Self:
         """Give the same model with another calibrator and card."""
@@ -78,10 +100,13 @@ class ModelBundle:
     @cached_property
     def files(self) -> dict[str, bytes]:
         """The content of every file but the manifest: equal bundles give equal bytes."""
-        network = {
+        network: dict[str, object] = {
             "config": self.network.config.model_dump(),
             "shape": self.network.shape.model_dump(),
+            "task": self.network.task.model_dump(),
         }
+        if isinstance(self.network, UserNetwork):
+            network["source"] = self.network.source_digest
         weights = {
             name: tensor.cpu().contiguous() for name, tensor in self.network.state_dict().items()
         }
@@ -117,9 +142,11 @@ class ModelBundle:
     @classmethod
     def _from_files(cls, files: Mapping[str, bytes]) -> Self:
         document = json.loads(files["network.json"])
-        network = TabularNetwork(
+        network = build_network(
             NetworkConfig.model_validate(document["config"]),
             InputShape.model_validate(document["shape"]),
+            task_from(document["task"]),
+            document.get("source"),
         )
         network.load_state_dict(load(files["weights.safetensors"]))
         network.eval().requires_grad_(False)
@@ -131,28 +158,6 @@ class ModelBundle:
             profile=Profile.from_json(files["profile.json"]),
             card=json.loads(files["card.json"]),
         )
-
-
-def member_mean(network: TabularNetwork, encoded: Encoded) -> NDArray[np.float64]:
-    """Score encoded rows in pieces, with dropout off and the network left as it was."""
-    device = network.head_KH.device
-    numbers, categories = torch.from_numpy(encoded.numbers), torch.from_numpy(encoded.categories)
-    was_training = network.training
-    if was_training:
-        network.eval()
-    with torch.inference_mode():
-        parts = [
-            network.probability(
-                numbers[i : i + PREDICT_ROWS].to(device),
-                categories[i : i + PREDICT_ROWS].to(device),
-            )
-            for i in range(0, len(encoded), PREDICT_ROWS)
-        ]
-    if was_training:
-        network.train()
-    if not parts:
-        return np.empty(0, np.float64)
-    return torch.cat(parts).cpu().numpy().astype(np.float64)
 
 
 def _json(document: Mapping[str, object]) -> bytes:

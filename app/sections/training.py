@@ -5,20 +5,32 @@ Knows names, bounds and units; knows nothing of files, or of the parts that read
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from app.contracts.rows import Frozen
 from app.sections.data import SplitConfig
 
 
 class NetworkConfig(Frozen):
-    """Shape of the tabular network."""
+    """Shape of the tabular network, or a module of your own in its place."""
 
     hidden: int = Field(256, ge=8)
     num_layers: int = Field(2, ge=1, le=8)
-    num_members: int = Field(1, ge=1, le=64, description="Members of the weight-sharing ensemble.")
+    num_members: int = Field(
+        1, ge=1, le=64, description="Members of the weight-sharing ensemble; 1 is a plain MLP."
+    )
     embedding: int = Field(8, ge=1, le=256)
     dropout: float = Field(0.3, ge=0, lt=1)
+    module: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$",
+        exclude_if=lambda module: module is None,
+        description="package.module:Class of a torch module, made as "
+        "Class(shape, num_outputs, **options); the sizes above are then not used.",
+    )
+    options: dict[str, JsonValue] = Field(
+        {}, exclude_if=lambda options: not options, description="What the module is made with."
+    )
 
 
 class TrainingConfig(Frozen):
@@ -50,6 +62,12 @@ class TrainingConfig(Frozen):
         ge=0,
         lt=1,
         description="Decay a step of the weights' average; 0 keeps the last step.",
+    )
+    calibration: Literal["platt", "temperature", "isotonic", "none", "auto"] = Field(
+        "platt",
+        exclude_if=lambda kind: kind == "platt",
+        description="How predictions are corrected on the stop rows. Several classes take a "
+        "temperature and numbers a line, or none; a ranking has nothing to correct.",
     )
     num_workers: int = Field(1, ge=1)
     cpus_per_worker: float = Field(1.0, gt=0)

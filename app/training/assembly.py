@@ -36,13 +36,18 @@ from app.data.splits import (
 from app.model.bundle import ModelBundle
 from app.model.calibration import Calibrator
 from app.model.evaluation import evaluate
-from app.model.networks import TabularNetwork
-from app.training.fitting import Rows, fit
+from app.model.networks import Network, build_network
+from app.model.outcomes import fit_calibrator
+from app.model.tasks import BinaryTask, LearningTask, task_of
+from app.training.fitting import fit
+from app.training.rows import Rows
 from app.training.state import FitState
 
 SCORED_ROWS = 20_000
 # All that decides what a model is made of, beside the rows.
 SECTIONS = ("contract", "features", "training")
+# Name of the column that numbers the lists of a ranking.
+LIST = "list"
 SOURCES = Path(__file__).resolve().parent.parent
 
 
@@ -52,6 +57,12 @@ class Window:
 
     table: pa.Table
     split: Split
+    contract: Contract
+
+    @cached_property
+    def task(self) -> LearningTask:
+        """What is learned: of numbers also the scale, that of the rows the network is fitted on."""
+        return task_of(self.contract, self.labelled_train["label"].to_numpy())
 
     @cached_property
     def known(self) -> NDArray[np.bool_]:
@@ -123,7 +134,8 @@ def open_window(config: Config, table: pa.Table, end: datetime) -> Window:
 
     Raises ValueError when no row with a known outcome is left to train or to stop.
     """
-    window = Window(table, _divide(config, table, end))
+    split = _divide(config, table, end)
+    window = Window(with_lists(config.contract, table), split, config.contract)
     for name, rows in (
         ("train on", window.labelled_train),
         ("stop training", window.labelled_stop),
@@ -131,7 +143,7 @@ def open_window(config: Config, table: pa.Table, end: datetime) -> Window:
         if len(np.unique(rows["label"].to_numpy())) < 2:
             raise ValueError(
                 f"the window that ends {end.isoformat()} has {len(rows)} rows with known outcomes "
-                f"to {name}, not both outcomes among them; widen training.window_days or wait"
+                f"to {name}, not two different ones among them; widen training.window_days or wait"
             )
     return window
 
@@ -153,14 +165,30 @@ def held_out_share(config: Config) -> HeldOutShare | None:
 
 
 def encode_rows(encoder: Encoder, table: pa.Table) -> Rows:
-    """Encode rows with known outcomes."""
-    return Rows(encoder.transform(table), table["label"].to_numpy().astype(np.int64))
+    """Encode rows with known outcomes, with their lists where the table says them."""
+    labels = table["label"].to_numpy()
+    if np.issubdtype(labels.dtype, np.integer):
+        labels = labels.astype(np.int64)
+    groups = table[LIST].to_numpy() if LIST in table.column_names else None
+    return Rows(encoder.transform(table), labels, groups)
 
 
-def new_network(config: Config, shape: InputShape) -> TabularNetwork:
+def with_lists(contract: Contract, table: pa.Table) -> pa.Table:
+    """Number the lists of a ranking in a column, by the order of their names; else the table."""
+    if contract.group is None:
+        return table
+    column = table[contract.group].combine_chunks().cast(pa.string())
+    names = pc.sort_indices(column.unique())
+    numbers = pc.index_in(column, value_set=column.unique().take(names))
+    # Rows without a list are lists of their own.
+    alone = pa.array(len(names) + np.arange(len(table)), pa.int64())
+    return table.append_column(LIST, pc.coalesce(numbers.cast(pa.int64()), alone))
+
+
+def new_network(config: Config, shape: InputShape, task: LearningTask | None = None) -> Network:
     """Make the network with the initial weights that the seed gives, the same everywhere."""
     torch.manual_seed(config.training.seed)
-    return TabularNetwork(config.training.network, shape)
+    return build_network(config.training.network, shape, task or BinaryTask())
 
 
 def assemble(
@@ -177,15 +205,15 @@ def assemble(
     """
 
     def draft(weights: Mapping[str, Tensor]) -> ModelBundle:
-        network = new_network(config, encoder.shape)
+        network = new_network(config, encoder.shape, window.task)
         network.load_state_dict(weights)
         network.requires_grad_(False).eval()
         nothing = Profile.for_encoder(encoder)
         return ModelBundle(config.contract, encoder, network, Calibrator(), nothing, {})
 
-    labels = window.labelled_stop["label"].to_numpy().astype(np.int64)
+    labels = window.labelled_stop["label"].to_numpy()
     raw = draft(state.best).uncalibrated(window.labelled_stop)
-    calibrator = Calibrator.fit(raw, labels)
+    calibrator = fit_calibrator(window.task, config.training.calibration, raw, labels)
     evaluation = evaluate(labels, calibrator.apply(raw), seed=config.training.seed)
     final = draft(state.final).with_calibrator(calibrator, {})
     profile = _profile(final, window.shaping)
@@ -225,7 +253,7 @@ def fit_in_process(
     """
     window = open_window(config, table, end)
     encoder = Encoder.fit(Statistics.collect(window.train, config.contract), config.features)
-    network = new_network(config, encoder.shape)
+    network = new_network(config, encoder.shape, window.task)
     train, stop = (
         encode_rows(encoder, window.labelled_train),
         encode_rows(encoder, window.labelled_stop),
@@ -250,5 +278,6 @@ def required_columns(contract: Contract) -> list[str]:
 def _profile(bundle: ModelBundle, rows: pa.Table) -> Profile:
     """Profile all rows, and the predictions of evenly spread ones: less cost, the same shape."""
     step = max(len(rows) // SCORED_ROWS, 1)
-    scores = bundle.predict(rows.take(np.arange(0, len(rows), step)))
+    predictions = bundle.predict(rows.take(np.arange(0, len(rows), step)))
+    scores = bundle.network.task.summary(predictions)
     return Profile.for_encoder(bundle.encoder, scores).add(rows).add_scores(scores)

@@ -22,9 +22,11 @@ from ray.train.torch import prepare_model
 
 from app.data.features import Encoded, InputShape
 from app.model.manifest import ArtifactAltered, read_folder, write_folder
-from app.model.networks import TabularNetwork
+from app.model.networks import build_network
+from app.model.tasks import task_from
 from app.sections import TrainingConfig
-from app.training.fitting import Rows, fit
+from app.training.fitting import fit
+from app.training.rows import Rows
 from app.training.state import FitState
 
 logger = logging.getLogger(__name__)
@@ -58,7 +60,8 @@ class RayPeers:
 def train_loop(settings: dict[str, Any]) -> None:
     """Run one worker.
 
-    Settings: `training` and `shape` as JSON, `fingerprint` of data and settings.
+    Settings: `training` and `shape` as JSON, the `task` as its fields, `fingerprint` of data and
+    settings.
     """
     config = TrainingConfig.model_validate_json(settings["training"])
     shape = InputShape.model_validate_json(settings["shape"])
@@ -66,7 +69,8 @@ def train_loop(settings: dict[str, Any]) -> None:
     peers = RayPeers()
     train, stop = _shard("train"), _shard("stop")
     torch.manual_seed(config.seed)
-    network = TabularNetwork(config.network, shape).to(ray.train.torch.get_device())
+    network = build_network(config.network, shape, task_from(settings["task"]))
+    network = network.to(ray.train.torch.get_device())
     module = prepare_model(network) if peers.size > 1 else network
     reporter = _Reporter(settings["fingerprint"], peers.rank)
     resume = _last_state(settings["fingerprint"])
@@ -135,4 +139,5 @@ def _shard(name: str) -> Rows:
     columns = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
     order = np.argsort(columns["place"])
     encoded = Encoded(columns["numbers"][order], columns["categories"][order])
-    return Rows(encoded, columns["label"][order])
+    groups = columns["list"][order] if "list" in columns else None
+    return Rows(encoded, columns["label"][order], groups)

@@ -40,6 +40,7 @@ from app.data.tables import open_tables
 from app.model.manifest import read_folder, write_file
 from app.registry.artifacts import Artifacts
 from app.training.assembly import (
+    LIST,
     SECTIONS,
     Fitted,
     Window,
@@ -175,6 +176,7 @@ def _fit_network(
         train_loop_config={
             "training": training.model_dump_json(),
             "shape": encoder.shape.model_dump_json(),
+            "task": window.task.model_dump(),
             "fingerprint": _fingerprint(config, dataset),
         },
         datasets={
@@ -209,7 +211,8 @@ def _worker_environment(num_threads: int) -> dict[str, str]:
 
 def _blocks(contract: Contract, table: pa.Table) -> ray.data.Dataset:
     """Hand a table to Ray Data in blocks, with each row's place."""
-    chosen = table.select(required_columns(contract)).append_column(
+    lists = [LIST] if LIST in table.column_names else []
+    chosen = table.select([*required_columns(contract), *lists]).append_column(
         "place", pa.array(np.arange(len(table)))
     )
     return ray.data.from_arrow(
@@ -236,12 +239,13 @@ def _collect(block: pa.Table, contract: str) -> dict[str, Any]:
 def _encode(block: pa.Table, encoder: bytes) -> dict[str, Any]:
     """Encode one block."""
     rows = encode_rows(Encoder.from_json(encoder), block)
-    return {
+    encoded = {
         "numbers": rows.encoded.numbers,
         "categories": rows.encoded.categories,
         "label": rows.labels,
         "place": block["place"].to_numpy(),
     }
+    return encoded if rows.groups is None else {**encoded, "list": rows.groups}
 
 
 def _best_state(outcome: Result, fingerprint: str) -> FitState:
