@@ -28,6 +28,9 @@ from app.sections import (
     TrainingConfig,
 )
 
+# Says where a run is computed, not what.
+WHERE = {"training": {"resident", "placement"}}
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be used: where, what was got, what to change."""
@@ -101,8 +104,12 @@ class Config(Frozen):
         return self.reports_path / "ingest"
 
     def digest_of(self, *sections: str) -> str:
-        """Digest named sections: equal digests mean equal settings, however they were written."""
-        chosen = {name: self.model_dump(mode="json")[name] for name in sections}
+        """Digest named sections: equal digests mean equal settings, however they were written.
+
+        Where a run is computed is left out: the same model comes of it.
+        """
+        document = self.model_dump(mode="json", exclude=WHERE)
+        chosen = {name: document[name] for name in sections}
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
 
 

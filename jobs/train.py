@@ -1,5 +1,6 @@
 """Train one version of the model on what is known now."""
 
+import contextlib
 import logging
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -15,6 +16,7 @@ from app.ledger.database import open_ledger
 from app.registry.artifacts import Artifacts
 from app.registry.store import register_version
 from app.session import session
+from app.training.local import is_in_process
 from app.training.tracking import track
 from app.training.train import RunPlan, find_plan, train
 from jobs.options import ConfigFile, Overrides
@@ -50,7 +52,8 @@ def main(
             f"before {plan.dataset.end:%Y-%m-%d %H:%M}",
             err=True,
         )
-        with session(settings):
+        in_process = is_in_process(settings, plan.dataset)
+        with contextlib.nullcontext() if in_process else session(settings):
             result = train(settings, plan.dataset, name, plan.created_at)
         if register:
             _register(settings, result)

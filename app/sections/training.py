@@ -69,6 +69,28 @@ class TrainingConfig(Frozen):
         description="How predictions are corrected on the stop rows. Several classes take a "
         "temperature and numbers a line, or none; a ranking has nothing to correct.",
     )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        exclude_if=lambda precision: precision == "float32",
+        description="Of products of matrices; weights and loss stay in float32.",
+    )
+    compile: bool = Field(
+        False,
+        exclude_if=lambda compiled: not compiled,
+        description="Train by torch.compile, where a compiler is at hand.",
+    )
+    resident: Literal["auto", "device", "host"] = Field(
+        "auto",
+        exclude_if=lambda place: place == "auto",
+        description="Where a worker's rows lie: on its device, or streamed to it from the host's "
+        "memory; auto: on the device if they take less than half of its free memory.",
+    )
+    placement: Literal["workers", "in_process", "auto"] = Field(
+        "workers",
+        exclude_if=lambda place: place == "workers",
+        description="Train on Ray workers, or in the process that was started: half a minute less. "
+        "auto: in process for one worker without a GPU and at most a million rows.",
+    )
     num_workers: int = Field(1, ge=1)
     cpus_per_worker: float = Field(1.0, gt=0)
     threads_per_worker: int = Field(

@@ -18,6 +18,8 @@ from app.model.networks import Network
 from app.model.outcomes import fit_calibrator, mean_loss
 from app.sections import TrainingConfig
 from app.training.averaging import WeightAverage
+from app.training.batches import open_batches
+from app.training.precision import forward_of
 from app.training.rows import Rows
 from app.training.state import Epoch, FitState
 
@@ -78,6 +80,7 @@ def fit(
     on_epoch: Callable[[FitState], None] = lambda state: None,
     module: nn.Module | None = None,
     peers: Peers | None = None,
+    everything: Rows | None = None,
 ) -> FitState:
     """Train until early stopping and leave the network with its final weights, to be evaluated.
 
@@ -85,7 +88,9 @@ def fit(
     calibrator will do: a season's different base rate then does not pass for a worse model. With
     `config.refit` the network then starts anew from its first weights and learns from the stop rows
     too, for as many epochs as were best: the latest days are worth more than any others.
-    `on_epoch` sees the state after each epoch. Raises TrainingDiverged when no epoch gave a finite
+    `everything` is what a refit learns from, where the caller has it in one piece: the rows of
+    training with this worker's part of the stop rows behind. `on_epoch` sees the state after each
+    epoch. Raises TrainingDiverged when no epoch gave a finite
     loss, ValueError without rows.
     """
     if not len(train) or not len(stop):
@@ -97,16 +102,18 @@ def fit(
     first = _copy(network.state_dict())
     state = resume or FitState()
     if not state.is_searched(config):
-        stage = _Stage(task, state, state.epochs)
+        stage = Stage(task, state, state.epochs)
         while not state.is_searched(config):
             state = _search(state, stage)
             on_epoch(state)
+        del stage  # A card has room for one stage's rows.
     if not state.is_finished(config):
         if not state.refit_epochs:
             network.load_state_dict(first)
             state = replace(state, weights={}, average={}, moments={})
-        everything = train.and_(stop.part(task.peers.rank, task.peers.size))
-        stage = _Stage(replace(task, train=everything), state, state.refit_epochs)
+        if everything is None:
+            everything = train.and_(stop.part(task.peers.rank, task.peers.size))
+        stage = Stage(replace(task, train=everything), state, state.refit_epochs)
         while not state.is_finished(config):
             epoch = stage.advance(len(state.refit_epochs) + 1)
             state = replace(stage.seen(state), refit_epochs=(*state.refit_epochs, epoch))
@@ -116,12 +123,15 @@ def fit(
     return state
 
 
-class _Stage:
-    """A search or a refit under way: the network's optimizer and the average of its weights."""
+class Stage:
+    """A search or a refit under way: rows, the network's optimizer, the average of its weights."""
 
     def __init__(self, task: Task, state: FitState, epochs: Sequence[Epoch]) -> None:
         """Go on after these epochs of the stage."""
         self.task, config = task, task.config
+        learning, device = task.network.task, task.network.device
+        self.batches = open_batches(task.train, learning, device, config.resident)
+        self.forward = forward_of(task.module, config, device)
         self.optimizer = torch.optim.AdamW(
             task.network.parameters(),
             lr=config.learning_rate,
@@ -136,7 +146,7 @@ class _Stage:
 
     def advance(self, number: int) -> Epoch:
         """Run one epoch."""
-        train_loss, num_rows = _train_epoch(self.task, self.optimizer, self.average, number)
+        train_loss, num_rows = _train_epoch(self, number)
         return Epoch(number=number, num_rows=num_rows, train_loss=train_loss)
 
     def seen(self, state: FitState) -> FitState:
@@ -149,7 +159,7 @@ class _Stage:
         )
 
 
-def _search(state: FitState, stage: _Stage) -> FitState:
+def _search(state: FitState, stage: Stage) -> FitState:
     """Run one epoch and judge its averaged weights on the stop rows."""
     task, number = stage.task, len(state.epochs) + 1
     epoch = stage.advance(number)
@@ -169,31 +179,26 @@ def _search(state: FitState, stage: _Stage) -> FitState:
     return state
 
 
-def _train_epoch(
-    task: Task, optimizer: torch.optim.Optimizer, average: WeightAverage, number: int
-) -> tuple[float, int]:
+def _train_epoch(stage: Stage, number: int) -> tuple[float, int]:
     """Pass once over this worker's rows; give the mean loss and the rows of all workers."""
-    config, peers = task.config, task.peers
-    learning, device = task.network.task, task.network.device
-    numbers_NF, categories_NC, targets_N, groups_N = _tensors(task, device)
-    torch.manual_seed(_epoch_seed(config.seed, number, peers.rank))
+    task, optimizer = stage.task, stage.optimizer
+    config, peers, device = task.config, task.peers, task.network.device
+    torch.manual_seed(epoch_seed(config.seed, number, peers.rank))
     batch_rows, num_steps = _steps_of_an_epoch(task)
-    order_N = task.train.draw_order().to(device)
+    order_N = task.train.draw_order(device)
     total = torch.zeros((), device=device)
     num_rows = 0
     task.module.train()
-    for step in range(num_steps):
-        rows_B = order_N[step * batch_rows : (step + 1) * batch_rows]
+    for step, batch in enumerate(stage.batches.epoch(order_N, batch_rows, num_steps)):
         _set_rate(optimizer, config, (number - 1) * num_steps + step, num_steps * config.epochs)
-        logits_BKO = task.module(numbers_NF[rows_B], categories_NC[rows_B])
-        groups_B = None if groups_N is None else groups_N[rows_B]
-        loss = learning.loss(logits_BKO, targets_N[rows_B], groups_B)
+        logits_BKO = stage.forward(batch.numbers_BF, batch.categories_BC)
+        loss = task.network.task.loss(logits_BKO, batch.targets_B, batch.groups_B)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        average.update()
-        total += loss.detach() * len(rows_B)
-        num_rows += len(rows_B)
+        stage.average.update()
+        total += loss.detach() * batch.num_rows
+        num_rows += batch.num_rows
     task.module.eval()
     return peers.mean(float(total) / num_rows), num_rows * peers.size
 
@@ -211,17 +216,6 @@ def _stop_loss(network: Network, stop: Rows, calibration: str) -> float:
         return math.inf
     calibrated = fit_calibrator(network.task, calibration, scores, stop.labels).apply(scores)
     return mean_loss(network.task, stop.labels, calibrated, stop.groups)
-
-
-def _tensors(task: Task, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    rows = task.train
-    targets = task.network.task.targets(rows.labels)
-    numbers, categories, targets_N = (
-        torch.from_numpy(part).to(device)
-        for part in (rows.encoded.numbers, rows.encoded.categories, targets)
-    )
-    groups_N = None if rows.groups is None else torch.from_numpy(rows.groups).to(device)
-    return numbers, categories, targets_N, groups_N
 
 
 def learning_rate(config: TrainingConfig, step: int, num_steps: int) -> float:
@@ -242,7 +236,8 @@ def _set_rate(
         group["lr"] = learning_rate(config, step, num_steps)
 
 
-def _epoch_seed(seed: int, epoch: int, rank: int) -> int:
+def epoch_seed(seed: int, epoch: int, rank: int) -> int:
+    """Give the seed of what one worker draws in an epoch: its order and its dropout."""
     return int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0])
 
 

@@ -1,32 +1,37 @@
 """What one training worker does: its shard into tensors once, then epochs with a checkpoint each.
 
+A shard, 4 bytes a number and 8 a code, has to fit into its worker's memory, which holds it once:
+more rows ask for more workers. Every node reads all encoded blocks once, from the object store.
 Knows Ray Train's worker side and the core in fitting.py; knows nothing of tables, bundles or the
 registry. Checkpoints are safetensors and JSON with a manifest; an incomplete or altered one is not
 resumed from.
 """
 
+import importlib
 import logging
 import os
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray.data
 import ray.train
 import ray.train.torch
 import torch
 import torch.distributed
 from ray.train.torch import prepare_model
+from torch.nn.modules import Module
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
-from app.data.features import Encoded, InputShape
+from app.data.features import InputShape
 from app.model.manifest import ArtifactAltered, read_folder, write_folder
-from app.model.networks import build_network
+from app.model.networks import Network, TabularNetwork, build_network
 from app.model.tasks import task_from
 from app.sections import TrainingConfig
 from app.training.fitting import fit
-from app.training.rows import Rows
+from app.training.rows import Block, shard, whole
 from app.training.state import FitState
 
 logger = logging.getLogger(__name__)
@@ -63,16 +68,19 @@ def train_loop(settings: dict[str, Any]) -> None:
     Settings: `training` and `shape` as JSON, the `task` as its fields, `fingerprint` of data and
     settings.
     """
+    first_step = FirstStep(time.perf_counter())
+    _import_early("torch._dynamo")
     config = TrainingConfig.model_validate_json(settings["training"])
     shape = InputShape.model_validate_json(settings["shape"])
     torch.set_num_threads(min(config.threads_per_worker, os.cpu_count() or 1))
     peers = RayPeers()
-    train, stop = _shard("train"), _shard("stop")
+    stop = whole(read_blocks("stop"))
+    train, everything = shard(read_blocks("train"), peers.rank, peers.size, stop)
     torch.manual_seed(config.seed)
     network = build_network(config.network, shape, task_from(settings["task"]))
     network = network.to(ray.train.torch.get_device())
-    module = prepare_model(network) if peers.size > 1 else network
-    reporter = _Reporter(settings["fingerprint"], peers.rank)
+    module = shared_network(network, config) if peers.size > 1 else network
+    reporter = _Reporter(settings["fingerprint"], peers.rank, first_step)
     resume = _last_state(settings["fingerprint"])
     if resume is not None and resume.is_finished(config):
         # Died between the last epoch and the end of the run: there is nothing left but to say so.
@@ -87,14 +95,51 @@ def train_loop(settings: dict[str, Any]) -> None:
         on_epoch=reporter.after_epoch,
         module=module,
         peers=peers,
+        everything=everything,
     )
+
+
+class FirstStep:
+    """The seconds from a moment to the end of the first optimizer step since."""
+
+    def __init__(self, since: float) -> None:
+        """Wait for a step of any optimizer of this process."""
+        self._since = since
+        self.seconds: float | None = None
+        self._hook = register_optimizer_step_post_hook(self._note)
+
+    def _note(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        self._hook.remove()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds = time.perf_counter() - self._since
+
+
+def _import_early(module: str) -> None:
+    """Import in a thread what torch's optimizers import at their first step, for two seconds.
+
+    Meanwhile this worker waits for its rows.
+    """
+    threading.Thread(target=importlib.import_module, args=(module,), daemon=True).start()
+
+
+def shared_network(network: Network, config: TrainingConfig) -> Module:
+    """Let workers share gradients, which are sent while others are still computed."""
+    # Buffers of our own network never change; a user's may.
+    constant = isinstance(network, TabularNetwork)
+    options = {
+        "gradient_as_bucket_view": True,
+        "broadcast_buffers": not constant,
+        "static_graph": constant and not config.compile,
+    }
+    return prepare_model(network, parallel_strategy_kwargs=options)
 
 
 class _Reporter:
     """Report each epoch to Ray Train, with a checkpoint from rank 0."""
 
-    def __init__(self, fingerprint: str, rank: int) -> None:
-        self._fingerprint, self._rank = fingerprint, rank
+    def __init__(self, fingerprint: str, rank: int, first_step: FirstStep) -> None:
+        self._fingerprint, self._rank, self._first_step = fingerprint, rank, first_step
         self._since = time.perf_counter()
         self._seconds, self._num_rows = 0.0, 0
 
@@ -108,6 +153,8 @@ class _Reporter:
     def report(self, state: FitState, rows_per_second: float) -> None:
         epoch = {"stage": state.stage, **state.latest.model_dump(exclude_none=True)}
         metrics = {**epoch, "rows_per_second": rows_per_second}
+        if self._first_step.seconds is not None:
+            metrics["first_batch_s"] = self._first_step.seconds
         if self._rank:
             ray.train.report(metrics, checkpoint=None)
             return
@@ -131,13 +178,10 @@ def _last_state(fingerprint: str) -> FitState | None:
     return FitState.from_files(files, fingerprint)
 
 
-def _shard(name: str) -> Rows:
-    """Bring this worker's rows into memory once, in the snapshot's order whatever way they came."""
-    batches = list(
-        ray.train.get_dataset_shard(name).iter_batches(batch_size=None, batch_format="numpy")
+def read_blocks(name: str) -> list[Block]:
+    """Read all encoded blocks; they stay in the object store's memory, where they can."""
+    return list(
+        ray.train.get_dataset_shard(name).iter_batches(
+            batch_size=None, batch_format="numpy", prefetch_batches=4
+        )
     )
-    columns = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
-    order = np.argsort(columns["place"])
-    encoded = Encoded(columns["numbers"][order], columns["categories"][order])
-    groups = columns["list"][order] if "list" in columns else None
-    return Rows(encoded, columns["label"][order], groups)

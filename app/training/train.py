@@ -1,8 +1,9 @@
 """Train one version on the cluster: snapshot, encoder from merged statistics, TorchTrainer, bundle.
 
-Knows Ray Data, Ray Train and the run's folder; what is computed is in assembly.py and fitting.py. A
-run is named by its caller and idempotent by that name: finished, it returns its result again;
-interrupted, it goes on.
+Small data may be trained in this process, without a cluster, to the same bytes. Knows Ray Data, Ray
+Train and the run's folder; what is computed is in assembly.py, fitting.py and local.py. A run is
+named by its caller and idempotent by that name: finished, it returns its result again; interrupted,
+it goes on.
 """
 
 import logging
@@ -37,6 +38,7 @@ from app.data.features import Encoder, Statistics
 from app.data.history import windows_of_any_size
 from app.data.snapshots import load_snapshot
 from app.data.tables import open_tables
+from app.data.windows import window_values
 from app.model.manifest import read_folder, write_file
 from app.registry.artifacts import Artifacts
 from app.training.assembly import (
@@ -49,6 +51,7 @@ from app.training.assembly import (
     open_window,
     required_columns,
 )
+from app.training.local import fit_here, is_in_process
 from app.training.loop import train_loop
 from app.training.state import FitState
 
@@ -100,18 +103,16 @@ def train(
     if (finished := _finished(config, dataset, run)) is not None:
         return finished
     started = time.perf_counter()
-    _quieten_data()
     folder.mkdir(parents=True, exist_ok=True)
     plan = find_plan(config, run) or RunPlan(dataset=dataset, created_at=created_at)
     _refuse_other_rows(plan.dataset, dataset, run)
     write_file(folder / "plan.json", plan.model_dump_json(indent=1).encode())
-    table = load_snapshot(
-        open_tables(config), config.contract, plan.dataset, compute=windows_of_any_size
-    )
+    in_process = is_in_process(config, plan.dataset)
+    compute = window_values if in_process else windows_of_any_size
+    table = load_snapshot(open_tables(config), config.contract, plan.dataset, compute=compute)
     window = open_window(config, table, plan.dataset.end)
-    encoder = _fit_encoder(config, window)
-    outcome = _fit_network(config, window, encoder, plan.dataset, run)
-    state = _best_state(outcome, _fingerprint(config, plan.dataset))
+    how = _fit_in_process if in_process else _fit_on_workers
+    encoder, state, rows_per_second = how(config, window, plan.dataset, run)
     facts = {
         "run": run,
         "created_at": plan.created_at.isoformat(),
@@ -123,7 +124,7 @@ def train(
         version=fitted.version(config, plan.dataset, run, plan.created_at),
         seconds=time.perf_counter() - started,
         num_epochs=len(state.epochs),
-        rows_per_second=float((outcome.metrics or {}).get("rows_per_second", 0.0)),
+        rows_per_second=rows_per_second,
     )
     write_file(folder / "result.json", result.model_dump_json(indent=1).encode())
     return result
@@ -152,6 +153,27 @@ def _refuse_other_rows(before: DatasetVersion, now: DatasetVersion, run: str) ->
             f"run {run} was started on rows {before.digest} until {before.end.isoformat()}, "
             f"got {now.digest} until {now.end.isoformat()}; give this run another name"
         )
+
+
+def _fit_in_process(
+    config: Config, window: Window, dataset: DatasetVersion, run: str
+) -> tuple[Encoder, FitState, float]:
+    """Fit encoder and network here; give the rows a second too."""
+    encoder = Encoder.fit(Statistics.collect(window.train, config.contract), config.features)
+    folder = run_folder(config, run) / "checkpoints"
+    state, speed = fit_here(config, window, encoder, _fingerprint(config, dataset), folder)
+    return encoder, state, speed
+
+
+def _fit_on_workers(
+    config: Config, window: Window, dataset: DatasetVersion, run: str
+) -> tuple[Encoder, FitState, float]:
+    """Fit encoder and network on the cluster; give the rows a second too."""
+    _quieten_data()
+    encoder = _fit_encoder(config, window)
+    outcome = _fit_network(config, window, encoder, dataset, run)
+    state = _best_state(outcome, _fingerprint(config, dataset))
+    return encoder, state, float((outcome.metrics or {}).get("rows_per_second", 0.0))
 
 
 def _fit_encoder(config: Config, window: Window) -> Encoder:
@@ -183,8 +205,9 @@ def _fit_network(
             "train": _encoded(config.contract, encoder, window.labelled_train),
             "stop": _encoded(config.contract, encoder, window.labelled_stop),
         },
-        # Every worker judges itself on all stop rows.
-        dataset_config=DataConfig(datasets_to_split=["train"]),
+        # Every worker takes its own share of the rows to train on, always the same, and judges
+        # itself on all stop rows.
+        dataset_config=DataConfig(datasets_to_split=[]),
         scaling_config=ScalingConfig(
             num_workers=training.num_workers,
             use_gpu=training.use_gpu,
@@ -195,7 +218,7 @@ def _fit_network(
             storage_path=str(run_folder(config, run).parent),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
-            worker_runtime_env={"env_vars": _worker_environment(training.threads_per_worker)},
+            worker_runtime_env={"env_vars": worker_environment(training.threads_per_worker)},
         ),
     )
     try:
@@ -205,7 +228,8 @@ def _fit_network(
         raise RunFailed(f"run {run} failed {MAX_FAILURES + 1} times: {reason}") from error
 
 
-def _worker_environment(num_threads: int) -> dict[str, str]:
+def worker_environment(num_threads: int) -> dict[str, str]:
+    """Give what a worker's process is started with."""
     return {name: value.format(threads=num_threads) for name, value in WORKER_ENVIRONMENT.items()}
 
 

@@ -1,0 +1,184 @@
+"""The contenders inside Ray Train workers, where the product trains.
+
+One worker first runs the product's own loop, for the time to its first step, then the contenders in
+turn. Two workers, each on a core of its own, alternate between sharing a pass and the first of them
+doing all of it alone.
+"""
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.data
+import ray.train
+import torch
+from ray.train import DataConfig, RunConfig, ScalingConfig
+from ray.train.collective import barrier
+from ray.train.torch import TorchTrainer
+
+from app.model.tasks import BinaryTask
+from app.sections import TrainingConfig
+from app.training.loop import RayPeers, read_blocks, shared_network, train_loop
+from app.training.rows import Block, shard, whole
+from app.training.train import worker_environment
+from benchmarks.training.contenders import (
+    Contender,
+    Loader,
+    Ours,
+    Plain,
+    Tensors,
+    interleave,
+    tensors_of,
+)
+from benchmarks.training.world import (
+    BLOCK_ROWS,
+    STOP_ROWS,
+    block_of,
+    make_rows,
+    network_of,
+    shape_of,
+)
+
+RESULT = "result.json"
+
+
+class IterTorchBatches(Plain):
+    """The plain loop over Ray Data's own batches, in the order in which they lie: no shuffle."""
+
+    def batches(self, number: int) -> Iterable[Tensors]:
+        """Let Ray Data give the batches."""
+        source = ray.train.get_dataset_shard("plain")
+        for batch in source.iter_torch_batches(
+            batch_size=self._config.batch_rows, prefetch_batches=2
+        ):
+            yield batch["numbers"], batch["categories"], batch["label"].float()
+
+
+def one_worker(settings: dict[str, Any]) -> None:
+    """Run the product's loop once, then the contenders in turn."""
+    entered = time.time()
+    config = _begin(settings, settings["cores"][:1])
+    train_loop(settings["product"])
+    rows, _ = shard(read_blocks("train"), 0, 1, whole(read_blocks("stop")))
+    names = {"ours": Ours, "plain": Plain, "dataloader": Loader, "iter_torch": IterTorchBatches}
+    contenders: dict[str, Contender] = {}
+    for name, kind in names.items():
+        network = network_of(config, settings["num_numbers"])
+        source: Any = rows if kind is Ours else tensors_of(rows, network)
+        contenders[name] = kind(network, source, config)
+    laps = interleave(contenders, settings["rounds"])
+    document = {name: [asdict(lap) for lap in each] for name, each in laps.items()}
+    _write(settings, {"laps": document, "entered": entered})
+
+
+def two_workers(settings: dict[str, Any]) -> None:
+    """Let both share a pass, then the first do it alone, round by round."""
+    peers = RayPeers()
+    core = settings["cores"][peers.rank % len(settings["cores"])]
+    config = _begin(settings, [core])
+    stop = whole(read_blocks("stop"))
+    rows, _ = shard(read_blocks("train"), peers.rank, peers.size, stop)
+    network = network_of(config, settings["num_numbers"])
+    pair = Ours(network, rows, config, shared_network(network, config), peers)
+    every, _ = shard(read_blocks("train"), 0, 1, stop)
+    alone = Ours(network_of(config, settings["num_numbers"]), every, config)
+    ratios = []
+    for number in range(settings["rounds"] + 1):
+        barrier()
+        began = time.perf_counter()
+        num_rows = pair.train(number + 1)
+        barrier()
+        together = (time.perf_counter() - began) / num_rows
+        if peers.rank == 0:
+            began = time.perf_counter()
+            num_rows = alone.train(number + 1)
+            ratios.append((time.perf_counter() - began) / num_rows / together)
+    if peers.rank == 0:
+        _write(settings, {"ratios": ratios[1:], "ratio": statistics.median(ratios[1:])})
+    barrier()
+
+
+def _begin(settings: dict[str, Any], cores: list[int]) -> TrainingConfig:
+    """Keep to the cores, a thread each."""
+    os.sched_setaffinity(0, cores)
+    torch.set_num_threads(1)
+    return TrainingConfig.model_validate_json(settings["product"]["training"])
+
+
+def _write(settings: dict[str, Any], document: dict[str, Any]) -> None:
+    (Path(settings["folder"]) / RESULT).write_text(json.dumps(document))
+
+
+def run(
+    config: TrainingConfig, num_workers: int, size: tuple[int, int], rounds: int, folder: Path
+) -> dict[str, Any]:
+    """Run one or two workers over so many rows of so many numbers; give what they found.
+
+    Beside that, the seconds until the workers began and until all was done. Needs a Ray session.
+    """
+    rows, num_numbers = size
+    train, stop = _encoded(rows, num_numbers, 1), _encoded(STOP_ROWS, num_numbers, 2)
+    product = {
+        "training": config.model_dump_json(),
+        "shape": shape_of(num_numbers).model_dump_json(),
+        "task": BinaryTask().model_dump(),
+        "fingerprint": "benchmark",
+    }
+    began = time.time()
+    result = TorchTrainer(
+        one_worker if num_workers == 1 else two_workers,
+        train_loop_config={
+            "product": product,
+            "rounds": rounds,
+            "num_numbers": num_numbers,
+            "folder": str(folder),
+            "cores": sorted(os.sched_getaffinity(0)),
+        },
+        datasets={
+            "train": train,
+            "stop": stop,
+            "plain": train.drop_columns(["place"]).materialize(),
+        },
+        dataset_config=DataConfig(datasets_to_split=[]),
+        scaling_config=ScalingConfig(
+            num_workers=num_workers, resources_per_worker={"CPU": 1 / num_workers}
+        ),
+        run_config=RunConfig(  # type: ignore[call-arg]  # Typed as the version before.
+            name=f"workers-{num_workers}",
+            storage_path=str(folder),
+            worker_runtime_env={"env_vars": worker_environment(1)},
+        ),
+    ).fit()
+    found: dict[str, Any] = json.loads((folder / RESULT).read_text())
+    if "entered" in found:
+        found["start_s"] = round(found.pop("entered") - began, 2)
+        found["first_batch_s"] = (result.metrics or {})["first_batch_s"]
+    return {**found, "fit_s": round(time.time() - began, 2)}
+
+
+def _encoded(rows: int, num_numbers: int, seed: int) -> ray.data.Dataset:
+    """Make rows on the cluster, in blocks as the product has them."""
+    firsts = [{"first": first} for first in range(0, rows, BLOCK_ROWS)]
+    dataset: ray.data.Dataset = (
+        ray.data.from_items(firsts, override_num_blocks=len(firsts))
+        .map_batches(
+            partial(_block, rows=rows, num_numbers=num_numbers, seed=seed),
+            batch_format="numpy",
+            batch_size=None,
+            num_cpus=0.5,
+        )
+        .materialize()
+    )
+    return dataset
+
+
+def _block(batch: Block, rows: int, num_numbers: int, seed: int) -> Block:
+    first = int(batch["first"][0])
+    return block_of(make_rows(min(BLOCK_ROWS, rows - first), num_numbers, seed + first), first)
