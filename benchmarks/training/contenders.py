@@ -6,7 +6,7 @@ loss, which the others do not; all else is equal, to the bit, and a test holds t
 
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,9 +54,16 @@ class Ours:
 class Plain:
     """A loop as one writes it by hand: over tensors in memory, or over what gives batches."""
 
-    def __init__(self, network: Network, tensors: Tensors, config: TrainingConfig) -> None:
-        """Make the optimizer."""
+    def __init__(
+        self,
+        network: Network,
+        tensors: Tensors,
+        config: TrainingConfig,
+        forward: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> None:
+        """Make the optimizer; `forward` is the network's pass where it is not the plain one."""
         self.network, self._tensors, self._config = network, tensors, config
+        self._forward = forward or network
         self._optimizer = torch.optim.AdamW(
             network.parameters(),
             lr=config.learning_rate,
@@ -93,7 +100,7 @@ class Plain:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._step += 1
-        logits = self.network(numbers, categories)
+        logits = self._forward(numbers, categories)
         loss = self.network.task.loss(logits, targets, None)
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -10,7 +10,7 @@ import pytest
 import ray
 
 from app.config import Config
-from app.contracts.records import DatasetVersion
+from app.contracts.records import DatasetVersion, TrainingResult
 from app.data.snapshots import load_snapshot, take_snapshot
 from app.data.tables import open_tables
 from app.model.bundle import ModelBundle
@@ -28,6 +28,11 @@ def snapshot(config: Config) -> DatasetVersion:
     return take_snapshot(tables, CONTRACT, START, END, END)
 
 
+def weights_of(config: Config, result: TrainingResult) -> bytes:
+    folder = Artifacts(config.artifacts_path).path(result.version.digest)
+    return (folder / "weights.safetensors").read_bytes()
+
+
 def test_one_worker_makes_the_bundle_that_this_process_makes(tmp_path: Path) -> None:
     config = make_config(tmp_path)
     dataset = snapshot(config)
@@ -40,6 +45,11 @@ def test_one_worker_makes_the_bundle_that_this_process_makes(tmp_path: Path) -> 
     assert result.version.held_out_days == local.window.held_out_days
     assert result.version.dataset == dataset
     assert result.num_epochs == len(local.state.epochs)
+
+    # Trained without a worker, the version has the same weights, and the settings count as the same.
+    here = train(make_config(tmp_path, placement="in_process"), dataset, "here", END)
+    assert here.version.config_digest == result.version.config_digest
+    assert weights_of(config, here) == weights_of(config, result)
 
     # The same name again is the same run: nothing is trained, also in another process.
     assert train(config, dataset, "first", END) == result
@@ -64,13 +74,7 @@ def test_killed_workers_cost_no_epoch_and_change_no_byte(
         *("refit 1", "refit 2", "killed", "refit 3", "refit 4"),
     ]
     assert disturbed.num_epochs == 4
-    weights = [
-        (
-            Artifacts(config.artifacts_path).path(r.version.digest) / "weights.safetensors"
-        ).read_bytes()
-        for r in (undisturbed, disturbed)
-    ]
-    assert weights[0] == weights[1]
+    assert weights_of(config, undisturbed) == weights_of(config, disturbed)
     assert find_plan(config, "disturbed").dataset == dataset
 
 
