@@ -29,6 +29,7 @@ from ray.train import (
     TrainingFailedError,
 )
 from ray.train.torch import TorchTrainer
+from ray.train.xgboost import XGBoostTrainer
 
 from app.config import Config
 from app.contracts.records import DatasetVersion, TrainingResult
@@ -171,7 +172,8 @@ def _fit_network(
 ) -> Result:
     """Run the workers."""
     training = config.training
-    trainer = TorchTrainer(
+    trainer_class = XGBoostTrainer if training.model == "trees" else TorchTrainer
+    trainer = trainer_class(
         train_loop,
         train_loop_config={
             "training": training.model_dump_json(),
