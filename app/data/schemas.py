@@ -50,7 +50,7 @@ def table_schemas(contract: Contract) -> dict[TableName, pa.Schema]:
         "labels": pa.schema(
             [
                 *fields(("row_id", text)),
-                *fields(("label", pa.int8()), nullable=True),
+                *fields(("label", contract.label_type), nullable=True),
                 *fields(("void", pa.bool_()), ("known_at", moment), ("received_at", moment)),
                 *fields(("source", text)),
             ]
