@@ -103,11 +103,14 @@ def _why(task: Task) -> str:
 def _classes(source: str, counts: Tally, why: str) -> Outcome:
     values = counts.values
     groups = spelled_alike(list(values)) if values is not None else {}
-    if values is None or not 2 <= len(groups) <= MAX_CLASSES:
+    # Where nearly every row has a value of its own, none of them is a class.
+    fits = 2 <= len(groups) <= min(MAX_CLASSES, counts.num_present // 2)
+    if values is None or not fits:
         found = f"{len(groups):,}" if values is not None else "too many"
         raise LabelRefused(
-            f"label: {source} has {found} different values; task multiclass takes 2 to "
-            f"{MAX_CLASSES:,} classes: name another column, or another --task"
+            f"label: {source} has {found} different values in {counts.num_present:,} cells; task "
+            f"multiclass takes 2 to {MAX_CLASSES:,} classes, each several times: name another "
+            "column, or another --task"
         )
     # The commonest spelling names the class; of equally common ones the first.
     named = {max(texts, key=lambda text: values[text]): texts for texts in groups.values()}
