@@ -34,7 +34,7 @@ from app.data.splits import (
     split_shares,
 )
 from app.model.bundle import ModelBundle
-from app.model.calibration import Calibrator
+from app.model.calibration import Calibrator, fit_calibrator
 from app.model.evaluation import evaluate
 from app.model.networks import TabularNetwork
 from app.training.fitting import Rows, fit
@@ -185,7 +185,7 @@ def assemble(
 
     labels = window.labelled_stop["label"].to_numpy().astype(np.int64)
     raw = draft(state.best).uncalibrated(window.labelled_stop)
-    calibrator = Calibrator.fit(raw, labels)
+    calibrator = fit_calibrator(config.training.calibration, raw, labels, config.contract.task)
     evaluation = evaluate(labels, calibrator.apply(raw), seed=config.training.seed)
     final = draft(state.final).with_calibrator(calibrator, {})
     profile = _profile(final, window.shaping)
