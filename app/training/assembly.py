@@ -26,10 +26,9 @@ from app.contracts.records import (
 from app.data.features import Encoder, InputShape, Statistics
 from app.data.profile import Profile
 from app.model.bundle import Learned, ModelBundle
-from app.model.calibration import Calibrator
+from app.model.calibration import Calibrator, fit_calibrator
 from app.model.evaluation import evaluate
 from app.model.networks import Network, build_network
-from app.model.outcomes import fit_calibrator
 from app.model.tasks import BinaryTask, LearningTask
 from app.training.boosting import Growth, grow, trees_of
 from app.training.fitting import fit
@@ -109,7 +108,7 @@ def assemble(
 
     labels = window.labelled_stop["label"].to_numpy()
     raw = draft(state.best).uncalibrated(window.labelled_stop)
-    calibrator = fit_calibrator(window.task, config.training.calibration, raw, labels)
+    calibrator = fit_calibrator(config.training.calibration, raw, labels, config.contract.task)
     evaluation = evaluate(labels, calibrator.apply(raw), seed=config.training.seed)
     final = draft(state.final).with_calibrator(calibrator, {})
     profile = _profile(final, window.shaping)
