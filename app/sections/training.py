@@ -33,11 +33,36 @@ class NetworkConfig(Frozen):
     )
 
 
+class TreesConfig(Frozen):
+    """Gradient-boosted trees, in XGBoost's terms."""
+
+    trees_per_epoch: int = Field(
+        25, ge=1, description="Trees added before the stop rows judge, and a checkpoint is kept."
+    )
+    max_depth: int = Field(6, ge=1, le=24)
+    learning_rate: float = Field(0.06, gt=0, le=1)
+    min_child_weight: float = Field(5.0, ge=0)
+    row_share: float = Field(0.8, gt=0, le=1, description="Of the rows, drawn for each tree.")
+    column_share: float = Field(0.8, gt=0, le=1, description="Of the columns, drawn for each tree.")
+    l2: float = Field(1.0, ge=0)
+    max_bins: int = Field(256, ge=2, le=1024)
+
+
 class TrainingConfig(Frozen):
     """One training run."""
 
     seed: int = 7
+    model: Literal["network", "trees"] = Field(
+        "network",
+        exclude_if=lambda model: model == "network",
+        description="trees: gradient-boosted ones; needs pip install 'mainspring[trees]'.",
+    )
     network: NetworkConfig = NetworkConfig()
+    trees: TreesConfig = Field(
+        TreesConfig(),
+        exclude_if=lambda trees: trees == TreesConfig(),
+        description="What the trees are grown with; epochs, patience and refit are those below.",
+    )
     split: SplitConfig = SplitConfig()
     epochs: int = Field(8, ge=1)
     min_epochs: int = Field(
@@ -63,11 +88,12 @@ class TrainingConfig(Frozen):
         lt=1,
         description="Decay a step of the weights' average; 0 keeps the last step.",
     )
+    # Absent from the JSON as it stands: an older run's configuration has the same digest.
     calibration: Literal["platt", "temperature", "isotonic", "none", "auto"] = Field(
         "platt",
         exclude_if=lambda kind: kind == "platt",
-        description="How predictions are corrected on the stop rows. Several classes take a "
-        "temperature and numbers a line, or none; a ranking has nothing to correct.",
+        description="How predictions are corrected on the stop rows: platt is the usual way of a "
+        "task (a temperature for several classes, a line for numbers); auto cross-validates.",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",

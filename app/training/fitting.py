@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from app.model.networks import Network
-from app.model.outcomes import fit_calibrator, mean_loss
+from app.model.outcomes import calibrated_loss
 from app.sections import TrainingConfig
 from app.training.averaging import WeightAverage
 from app.training.batches import open_batches
@@ -164,7 +164,7 @@ def _search(state: FitState, stage: Stage) -> FitState:
     task, number = stage.task, len(state.epochs) + 1
     epoch = stage.advance(number)
     with stage.average.in_place():
-        stop_loss = task.peers.mean(_stop_loss(task.network, task.stop, task.config.calibration))
+        stop_loss = task.peers.mean(_stop_loss(task))
     epoch = epoch.model_copy(update={"stop_loss": stop_loss})
     state = replace(stage.seen(state), epochs=(*state.epochs, epoch))
     if math.isfinite(stop_loss) and state.is_best(stop_loss, task.config):
@@ -210,12 +210,10 @@ def _steps_of_an_epoch(task: Task) -> tuple[int, int]:
     return batch_rows, task.peers.smallest(-(-len(task.train) // batch_rows))
 
 
-def _stop_loss(network: Network, stop: Rows, calibration: str) -> float:
-    scores = network.predict(stop.encoded)
-    if not np.isfinite(scores).all():
-        return math.inf
-    calibrated = fit_calibrator(network.task, calibration, scores, stop.labels).apply(scores)
-    return mean_loss(network.task, stop.labels, calibrated, stop.groups)
+def _stop_loss(task: Task) -> float:
+    stop = task.stop
+    predictions = task.network.predict(stop.encoded)
+    return calibrated_loss(task.network.task, stop.labels, predictions, stop.groups)
 
 
 def learning_rate(config: TrainingConfig, step: int, num_steps: int) -> float:

@@ -19,9 +19,9 @@ from app.config import Config
 from app.contracts.records import DatasetVersion
 from app.data.features import Encoder
 from app.model.manifest import ArtifactAltered, read_folder, write_folder
-from app.training.assembly import Window, encode_rows, new_network
-from app.training.fitting import fit
+from app.training.assembly import fit_window
 from app.training.state import FitState
+from app.training.window import Window
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +52,8 @@ def fit_here(
 ) -> tuple[FitState, float]:
     """Fit, with a checkpoint in the folder after each epoch; give the state and the rows a second.
 
-    Goes on from the last complete checkpoint. Raises what `fit` raises, and ValueError for a GPU
-    that is not there.
+    Goes on from the last complete checkpoint. Raises what `fit_window` raises, and ValueError for a
+    GPU that is not there.
     """
     training = config.training
     if training.use_gpu and not torch.cuda.is_available():
@@ -62,12 +62,8 @@ def fit_here(
     resume = checkpoints.latest()
     if resume is not None and resume.is_finished(training):
         return resume, 0.0
-    train = encode_rows(encoder, window.labelled_train)
-    stop = encode_rows(encoder, window.labelled_stop)
-    network = new_network(config, encoder.shape, window.task)
-    network = network.to("cuda" if training.use_gpu else "cpu")
     with _threads(training.threads_per_worker):
-        state = fit(network, train, stop, training, resume=resume, on_epoch=checkpoints.add)
+        state = fit_window(config, window, encoder, resume=resume, on_epoch=checkpoints.add)
     return state, checkpoints.rows_per_second
 
 

@@ -30,6 +30,7 @@ from app.model.manifest import ArtifactAltered, read_folder, write_folder
 from app.model.networks import Network, TabularNetwork, build_network
 from app.model.tasks import task_from
 from app.sections import TrainingConfig
+from app.training.boosting import Growth, grow
 from app.training.fitting import fit
 from app.training.rows import Block, shard, whole
 from app.training.state import FitState
@@ -76,16 +77,20 @@ def train_loop(settings: dict[str, Any]) -> None:
     peers = RayPeers()
     stop = whole(read_blocks("stop"))
     train, everything = shard(read_blocks("train"), peers.rank, peers.size, stop)
-    torch.manual_seed(config.seed)
-    network = build_network(config.network, shape, task_from(settings["task"]))
-    network = network.to(ray.train.torch.get_device())
-    module = shared_network(network, config) if peers.size > 1 else network
     reporter = _Reporter(settings["fingerprint"], peers.rank, first_step)
     resume = _last_state(settings["fingerprint"])
     if resume is not None and resume.is_finished(config):
         # Died between the last epoch and the end of the run: there is nothing left but to say so.
         reporter.report(resume, 0.0)
         return
+    task = task_from(settings["task"])
+    if config.model == "trees":
+        threads = torch.get_num_threads()
+        growth = Growth(task, train, stop, config, threads, peers.rank, peers.size)
+        grow(growth, resume=resume, on_epoch=reporter.after_epoch)
+        return
+    torch.manual_seed(config.seed)
+    network = build_network(config.network, shape, task).to(ray.train.torch.get_device())
     fit(
         network,
         train,
@@ -93,7 +98,7 @@ def train_loop(settings: dict[str, Any]) -> None:
         config,
         resume=resume,
         on_epoch=reporter.after_epoch,
-        module=module,
+        module=shared_network(network, config) if peers.size > 1 else network,
         peers=peers,
         everything=everything,
     )

@@ -30,6 +30,7 @@ from ray.train import (
     TrainingFailedError,
 )
 from ray.train.torch import TorchTrainer
+from ray.train.xgboost import XGBoostTrainer
 
 from app.config import Config
 from app.contracts.records import DatasetVersion, TrainingResult
@@ -41,19 +42,11 @@ from app.data.tables import open_tables
 from app.data.windows import window_values
 from app.model.manifest import read_folder, write_file
 from app.registry.artifacts import Artifacts
-from app.training.assembly import (
-    LIST,
-    SECTIONS,
-    Fitted,
-    Window,
-    assemble,
-    encode_rows,
-    open_window,
-    required_columns,
-)
+from app.training.assembly import SECTIONS, Fitted, assemble
 from app.training.local import fit_here, is_in_process
 from app.training.loop import train_loop
 from app.training.state import FitState
+from app.training.window import LIST, Window, encode_rows, open_window, required_columns
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 BLOCK_ROWS = 25_000
@@ -111,8 +104,8 @@ def train(
     compute = window_values if in_process else windows_of_any_size
     table = load_snapshot(open_tables(config), config.contract, plan.dataset, compute=compute)
     window = open_window(config, table, plan.dataset.end)
-    how = _fit_in_process if in_process else _fit_on_workers
-    encoder, state, rows_per_second = how(config, window, plan.dataset, run)
+    fitting = _fit_in_process if in_process else _fit_on_workers
+    encoder, state, rows_per_second = fitting(config, window, plan.dataset, run)
     facts = {
         "run": run,
         "created_at": plan.created_at.isoformat(),
@@ -193,7 +186,8 @@ def _fit_network(
 ) -> Result:
     """Run the workers."""
     training = config.training
-    trainer = TorchTrainer(
+    trainer_class = XGBoostTrainer if training.model == "trees" else TorchTrainer
+    trainer = trainer_class(
         train_loop,
         train_loop_config={
             "training": training.model_dump_json(),

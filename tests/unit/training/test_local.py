@@ -13,10 +13,10 @@ from app.data.snapshots import take_snapshot
 from app.model.bundle import ModelBundle
 from app.registry.artifacts import Artifacts
 from app.training import local
-from app.training.assembly import Window, open_window
 from app.training.local import fit_here, is_in_process
 from app.training.state import FitState
 from app.training.train import run_folder, train
+from app.training.window import Window, open_window
 from tests.learning_world import CONTRACT, END, START, fill_tables, make_config, make_rows
 
 

@@ -10,10 +10,11 @@ import torch
 from app.config import ConfigError, load_config
 from app.sections import TrainingConfig
 from app.training import precision
-from app.training.assembly import encode_rows, new_network
+from app.training.assembly import new_network
 from app.training.fitting import fit
 from app.training.precision import forward_of
 from app.training.state import FitState
+from app.training.window import encode_rows
 from tests.learning_world import make_config, make_encoder, make_rows
 
 TABLE = make_rows(900)
