@@ -129,7 +129,10 @@ class Loader(Plain):
         """Let the DataLoader give the batches of the order."""
         sampler = BatchSampler(self.order(number).tolist(), self._config.batch_rows, False)
         loader: DataLoader[Tensors] = DataLoader(
-            _WholeBatches(self._tensors), sampler=sampler, batch_size=None
+            _WholeBatches(self._tensors),
+            sampler=sampler,
+            batch_size=None,
+            generator=torch.Generator(),  # Else it draws from the one that dropout draws from.
         )
         return loader
 

@@ -47,7 +47,7 @@ def test_one_worker_makes_the_bundle_that_this_process_makes(tmp_path: Path) -> 
     assert result.version.dataset == dataset
     assert result.num_epochs == len(local.state.epochs)
 
-    # Trained without a worker, the version has the same weights, and the settings count as the same.
+    # Trained without a worker it has the same weights, and the settings count as the same.
     here = train(make_config(tmp_path, placement="in_process"), dataset, "here", END)
     assert here.version.config_digest == result.version.config_digest
     assert weights_of(config, here) == weights_of(config, result)
