@@ -15,8 +15,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from app.contracts.rows import Contract, Frozen
 from app.sections import (
+    CardConfig,
     ClusterConfig,
     EncryptionConfig,
+    EvaluationConfig,
     FeaturesConfig,
     IntakeConfig,
     LoopConfig,
@@ -45,6 +47,8 @@ class Config(Frozen):
     intake: IntakeConfig = IntakeConfig()
     features: FeaturesConfig = FeaturesConfig()
     training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    card: CardConfig = CardConfig()
     serving: ServingConfig = ServingConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     loop: LoopConfig = LoopConfig()

@@ -96,6 +96,8 @@ class Fitted:
     evaluation: Evaluation
     window: Window
     state: FitState
+    searched: ModelBundle
+    """With the weights of the search, which have not seen the stop rows: what figures are of."""
 
     def version(
         self, config: Config, dataset: DatasetVersion, run: str, created_at: datetime
@@ -184,7 +186,8 @@ def assemble(
         return ModelBundle(config.contract, encoder, network, Calibrator(), nothing, {})
 
     labels = window.labelled_stop["label"].to_numpy().astype(np.int64)
-    raw = draft(state.best).uncalibrated(window.labelled_stop)
+    searched = draft(state.best)
+    raw = searched.uncalibrated(window.labelled_stop)
     calibrator = Calibrator.fit(raw, labels)
     evaluation = evaluate(labels, calibrator.apply(raw), seed=config.training.seed)
     final = draft(state.final).with_calibrator(calibrator, {})
@@ -207,7 +210,7 @@ def assemble(
         **facts,
     }
     bundle = replace(final, profile=profile, card=card)
-    return Fitted(bundle, evaluation, window, state)
+    return Fitted(bundle, evaluation, window, state, searched.with_calibrator(calibrator, {}))
 
 
 def fit_in_process(
