@@ -104,6 +104,11 @@ class Config(Frozen):
         """Folder of the reports on what came in, JSON and HTML."""
         return self.reports_path / "ingest"
 
+    @property
+    def cards_path(self) -> Path:
+        """Folder of model cards, HTML and Markdown."""
+        return self.reports_path / "cards"
+
     def digest_of(self, *sections: str) -> str:
         """Digest named sections: equal digests mean equal settings, however they were written."""
         chosen = {name: self.model_dump(mode="json")[name] for name in sections}

@@ -49,7 +49,9 @@ def thin(points_N2: Array, most: int = MAX_POINTS) -> Array:
     steps = np.abs(np.diff(points_N2, axis=0)).sum(axis=1)
     along = np.append(0.0, np.cumsum(steps))
     wanted = np.linspace(0.0, along[-1], most)
-    return points_N2[np.unique(np.searchsorted(along, wanted - 1e-12).clip(0, len(along) - 1))]
+    places = np.searchsorted(along, wanted - 1e-12).clip(0, len(along) - 1)
+    kept: Array = points_N2[np.unique(places)]
+    return kept
 
 
 def reliability(outcomes: Array, probabilities: Array, confidence: float) -> tuple[Bin, ...]:

@@ -53,7 +53,9 @@ def ndcg(relevance: Array, scores: Array, groups: NDArray[np.generic], cutoff: i
     _refuse_negative(relevance)
     ideal = _gain(relevance, Lists.sorted_by(relevance, groups), cutoff)
     gained = _gain(relevance, Lists.sorted_by(scores, groups), cutoff)
-    return np.divide(gained, ideal, out=np.full(len(ideal), np.nan), where=ideal > 0)
+    normalised: Array = np.full(len(ideal), np.nan)
+    np.divide(gained, ideal, out=normalised, where=ideal > 0)
+    return normalised
 
 
 def reciprocal_rank(relevance: Array, scores: Array, groups: NDArray[np.generic]) -> Array:
@@ -101,7 +103,8 @@ def _gain(relevance: Array, lists: Lists, cutoff: int) -> Array:
     sizes = np.diff(np.append(lists.tie_starts, len(lists.order)))
     gains = np.add.reduceat(relevance[lists.order], lists.tie_starts) / sizes
     discounts = np.add.reduceat(discount, lists.tie_starts)
-    return np.bincount(lists.list_of_tie, gains * discounts, len(lists.starts))
+    gained = np.bincount(lists.list_of_tie, gains * discounts, len(lists.starts))
+    return gained.astype(np.float64)
 
 
 def _refuse_negative(relevance: Array) -> None:

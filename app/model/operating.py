@@ -129,4 +129,6 @@ def price(
 
 def _ratio(part: Array, whole: Array) -> Array:
     """Divide resample by resample; NaN where there is nothing to divide by."""
-    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    ratio: Array = np.full(len(part), np.nan)
+    np.divide(part, whole, out=ratio, where=whole > 0)
+    return ratio

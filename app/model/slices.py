@@ -176,9 +176,11 @@ def _pair(cuts: Sequence[Cut], places: tuple[int, int], errors: Array, min_rows:
 def _tallied(codes: NDArray[np.int32], size: int, errors: Array) -> tuple[Array, Array, Array]:
     """Count rows and add up errors and their squares by code."""
     counts = np.bincount(codes, minlength=size).astype(np.float64)
-    sums = np.stack([np.bincount(codes, column, size) for column in errors.T], axis=1)
-    squares = np.stack([np.bincount(codes, column**2, size) for column in errors.T], axis=1)
-    return counts, sums, squares
+    sums, squares = (
+        np.stack([np.bincount(codes, column, size) for column in values.T], axis=1)
+        for values in (errors, errors**2)
+    )
+    return counts, sums.astype(np.float64), squares.astype(np.float64)
 
 
 def _joined(parts: Sequence[Tally]) -> Tally:

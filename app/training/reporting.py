@@ -5,6 +5,8 @@ epochs and fitted the calibrator, so that every figure is somewhat too good. The
 that nothing has seen. Knows bundles, rows and the evaluation section; knows no Ray, no clock.
 """
 
+from pathlib import Path
+
 import pyarrow as pa
 
 from app.contracts.evaluations import EvaluationReport, Importance
@@ -55,6 +57,12 @@ def report_on(
         "importance_rows": len(spread_places(len(rows), config.importance_rows)),
     }
     return report.model_copy(update=found)
+
+
+def find_report(folder: Path) -> EvaluationReport | None:
+    """Read the report of a run's folder; None where there is none."""
+    file = folder / REPORT_FILE
+    return EvaluationReport.model_validate_json(file.read_bytes()) if file.exists() else None
 
 
 def _with_decisions(
