@@ -1,7 +1,9 @@
 """Train one version of the model on what is known now."""
 
 import logging
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,6 +19,7 @@ from app.registry.store import register_version
 from app.session import session
 from app.training.tracking import track
 from app.training.train import RunPlan, find_plan, train
+from jobs import card
 from jobs.options import ConfigFile, Overrides
 from jobs.outcome import report, user_errors
 
@@ -53,7 +56,7 @@ def main(
         with session(settings):
             result = train(settings, plan.dataset, name, plan.created_at)
         if register:
-            _register(settings, result)
+            _register(settings, result, config)
         _tell(result)
         if tracking:
             _track(settings, result)
@@ -81,12 +84,16 @@ def _plan(config: Config, start: datetime | None, until: datetime) -> RunPlan:
     )
 
 
-def _register(config: Config, result: TrainingResult) -> None:
-    ledger = open_ledger(config.ledger_url)
-    try:
+def _register(config: Config, result: TrainingResult, file: Path) -> None:
+    """Enter the version into the registry and write its card; the version stands without one."""
+    with closing(open_ledger(config.ledger_url)) as ledger:
         register_version(ledger, result.version)
-    finally:
-        ledger.close()
+        try:
+            written = card.run(config, ledger, result.version, file)
+        except OSError as error:
+            logger.warning("the model card is not written: %s", error)
+            return
+    typer.echo(f"card: {written['page']}", err=True)
 
 
 def _track(config: Config, result: TrainingResult) -> None:
