@@ -15,8 +15,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from app.contracts.rows import Contract, Frozen
 from app.sections import (
+    CardConfig,
     ClusterConfig,
     EncryptionConfig,
+    EvaluationConfig,
     FeaturesConfig,
     IntakeConfig,
     LoopConfig,
@@ -48,6 +50,8 @@ class Config(Frozen):
     intake: IntakeConfig = IntakeConfig()
     features: FeaturesConfig = FeaturesConfig()
     training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    card: CardConfig = CardConfig()
     serving: ServingConfig = ServingConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     loop: LoopConfig = LoopConfig()
@@ -113,6 +117,11 @@ class Config(Frozen):
     def ingest_reports_path(self) -> Path:
         """Folder of the reports on what came in, JSON and HTML."""
         return self.reports_path / "ingest"
+
+    @property
+    def cards_path(self) -> Path:
+        """Folder of model cards, HTML and Markdown."""
+        return self.reports_path / "cards"
 
     def digest_of(self, *sections: str) -> str:
         """Digest named sections: equal digests mean equal settings, however they were written.

@@ -2,7 +2,9 @@
 
 import contextlib
 import logging
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,6 +21,7 @@ from app.session import session
 from app.training.local import is_in_process
 from app.training.tracking import track
 from app.training.train import RunPlan, find_plan, train
+from jobs import card
 from jobs.options import ConfigFile, Overrides
 from jobs.outcome import report, user_errors
 
@@ -56,7 +59,7 @@ def main(
         with contextlib.nullcontext() if in_process else session(settings):
             result = train(settings, plan.dataset, name, plan.created_at)
         if register:
-            _register(settings, result)
+            _register(settings, result, config)
         _tell(result)
         if tracking:
             _track(settings, result)
@@ -84,12 +87,16 @@ def _plan(config: Config, start: datetime | None, until: datetime) -> RunPlan:
     )
 
 
-def _register(config: Config, result: TrainingResult) -> None:
-    ledger = open_ledger(config.ledger_url)
-    try:
+def _register(config: Config, result: TrainingResult, file: Path) -> None:
+    """Enter the version into the registry and write its card; the version stands without one."""
+    with closing(open_ledger(config.ledger_url)) as ledger:
         register_version(ledger, result.version)
-    finally:
-        ledger.close()
+        try:
+            written = card.run(config, ledger, result.version, file)
+        except OSError as error:
+            logger.warning("the model card is not written: %s", error)
+            return
+    typer.echo(f"card: {written['page']}", err=True)
 
 
 def _track(config: Config, result: TrainingResult) -> None:

@@ -45,6 +45,7 @@ from app.registry.artifacts import Artifacts
 from app.training.assembly import SECTIONS, Fitted, assemble
 from app.training.local import fit_here, is_in_process
 from app.training.loop import train_loop
+from app.training.reporting import REPORT_FILE, report_on
 from app.training.state import FitState
 from app.training.window import LIST, Window, encode_rows, open_window, required_columns
 
@@ -113,6 +114,7 @@ def train(
     }
     fitted = assemble(config, window, encoder, state, facts)
     _store(config, fitted)
+    _report(config, fitted, run)
     result = TrainingResult(
         version=fitted.version(config, plan.dataset, run, plan.created_at),
         seconds=time.perf_counter() - started,
@@ -276,6 +278,14 @@ def _best_state(outcome: Result, fingerprint: str) -> FitState:
 
 def _fingerprint(config: Config, dataset: DatasetVersion) -> str:
     return f"{dataset.digest}-{dataset.end:%Y%m%dT%H%M%S}-{config.digest_of(*SECTIONS)}"
+
+
+def _report(config: Config, fitted: Fitted, run: str) -> None:
+    """Write beside the run how the version does; no part of the bundle, so that bytes stay."""
+    seed = config.training.seed
+    rows = fitted.window.labelled_stop
+    report = report_on(fitted.searched, rows, config.evaluation, run=run, seed=seed)
+    write_file(run_folder(config, run) / REPORT_FILE, report.model_dump_json(indent=1).encode())
 
 
 def _store(config: Config, fitted: Fitted) -> None:
