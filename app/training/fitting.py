@@ -19,6 +19,7 @@ from app.model.outcomes import calibrated_loss
 from app.sections import TrainingConfig
 from app.training.averaging import WeightAverage
 from app.training.batches import open_batches
+from app.training.optimizer import QuickAdamW
 from app.training.precision import forward_of
 from app.training.rows import Rows
 from app.training.state import Epoch, FitState
@@ -132,7 +133,7 @@ class Stage:
         learning, device = task.network.task, task.network.device
         self.batches = open_batches(task.train, learning, device, config.resident)
         self.forward = forward_of(task.module, config, device)
-        self.optimizer = torch.optim.AdamW(
+        self.optimizer = QuickAdamW(
             task.network.parameters(),
             lr=config.learning_rate,
             weight_decay=config.weight_decay,

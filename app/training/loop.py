@@ -7,11 +7,9 @@ registry. Checkpoints are safetensors and JSON with a manifest; an incomplete or
 resumed from.
 """
 
-import importlib
 import logging
 import os
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -70,14 +68,12 @@ def train_loop(settings: dict[str, Any]) -> None:
     settings.
     """
     first_step = FirstStep(time.perf_counter())
-    importing = _import_early("torch._dynamo")
     config = TrainingConfig.model_validate_json(settings["training"])
     shape = InputShape.model_validate_json(settings["shape"])
     torch.set_num_threads(min(config.threads_per_worker, os.cpu_count() or 1))
     peers = RayPeers()
     stop = whole(read_blocks("stop"))
     train, everything = shard(read_blocks("train"), peers.rank, peers.size, stop)
-    importing.join()  # Nothing of torch is imported beside it.
     reporter = _Reporter(settings["fingerprint"], peers.rank, first_step)
     resume = _last_state(settings["fingerprint"])
     if resume is not None and resume.is_finished(config):
@@ -119,16 +115,6 @@ class FirstStep:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.seconds = time.perf_counter() - self._since
-
-
-def _import_early(module: str) -> threading.Thread:
-    """Import in a thread what torch's optimizers import at their first step, for two seconds.
-
-    Meanwhile this worker waits for its rows.
-    """
-    thread = threading.Thread(target=importlib.import_module, args=(module,), daemon=True)
-    thread.start()
-    return thread
 
 
 def shared_network(network: Network, config: TrainingConfig) -> Module:
