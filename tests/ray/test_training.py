@@ -17,7 +17,8 @@ from app.model.bundle import ModelBundle
 from app.registry.artifacts import Artifacts
 from app.training import train as shell
 from app.training.assembly import fit_in_process
-from app.training.train import find_plan, run_folder, train
+from app.training.plans import find_plan, run_folder
+from app.training.train import train
 from tests.learning_world import CONTRACT, END, START, fill_tables, make_config, make_rows
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
