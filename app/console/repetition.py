@@ -10,9 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from app.contracts.circumstances import Difference
+from app.governance.checking import VersionCheck
 from app.training.repeating import Repetition
 
 COLOURS = {"bit-equal": "bold green", "within tolerance": "yellow", "different": "bold red"}
+STATES = {"ok": "green", "differs": "yellow", "absent": "dim", "failed": "bold red"}
 EFFECTS = {"none": "nothing", "bits": "last bits", "model": "the model"}
 
 
@@ -51,3 +53,24 @@ def _figures(repetition: Repetition) -> Table:
 
 def _short(value: str) -> str:
     return value if len(value) <= 40 else f"{value[:37]}..."
+
+
+def render_checks(checked: VersionCheck) -> RenderableType:
+    """Draw what checking a version came to."""
+    title = Text(f"{checked.model} {checked.digest[:12]}, run {checked.run}: ", style="bold")
+    style = "bold green" if checked.verified else "bold red"
+    title.append("verified" if checked.verified else "failed", style=style)
+    if not checked.registered:
+        title.append(" (not registered)")
+    table = Table("check", "state", "")
+    for check in checked.checks:
+        named = check.state == "differs" and check.differences
+        said = f"{len(check.differences)} differ, named below" if named else check.said
+        table.add_row(check.name, Text(check.state, style=STATES[check.state]), said)
+    parts: list[RenderableType] = [title, table]
+    found = [
+        each for check in checked.checks if check.state == "differs" for each in check.differences
+    ]
+    if found:
+        parts.append(render_differences(found, "different here and now"))
+    return Group(*parts)
