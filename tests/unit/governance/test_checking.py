@@ -1,6 +1,7 @@
 """A version checked: what is broken fails, what is different here and now is named."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,9 +23,18 @@ from tests.learning_world import make_config
 from tests.repeat_world import make_run
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with one finished run, made once: tests change copies."""
+    folder = tmp_path_factory.mktemp("finished")
+    make_run(folder)
+    return folder
+
+
 @pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return make_run(tmp_path)
+def config(finished: Path, tmp_path: Path) -> Config:
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    return make_config(tmp_path)
 
 
 @pytest.fixture
@@ -90,7 +100,9 @@ def test_a_result_that_was_rewritten_fails_with_both_values(config: Config, ledg
 
 def test_circumstances_that_were_rewritten_fail(config: Config, ledger: Ledger) -> None:
     file = run_folder(config, "first") / "circumstances.json"
-    file.write_text(file.read_text().replace('"threads": 1', '"threads": 2'))
+    document = orjson.loads(file.read_bytes())
+    document["workers"][0]["arithmetic"]["threads"] += 1
+    file.write_bytes(orjson.dumps(document))
     checked = check(config, ledger)
     assert (checked.verified, states(checked)["circumstances"]) == (False, "failed")
 

@@ -1,10 +1,12 @@
 """A run made again from its folder, with this process as the worker."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
 
+from app.config import Config
 from app.data.reductions import check_snapshot
 from app.data.snapshots import SnapshotAltered
 from app.training.again import REPETITION, find_original, repeat
@@ -23,9 +25,22 @@ from tests.learning_world import END, make_config
 from tests.repeat_world import circumstances, make_run, train_here
 
 
-def test_a_run_made_again_is_bit_equal_whatever_todays_settings(tmp_path: Path) -> None:
-    make_run(tmp_path)
-    today = make_config(tmp_path, seed=8, epochs=1)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with one finished run, made once: tests change copies."""
+    folder = tmp_path_factory.mktemp("finished")
+    make_run(folder)
+    return folder
+
+
+@pytest.fixture
+def config(finished: Path, tmp_path: Path) -> Config:
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    return make_config(tmp_path)
+
+
+def test_a_run_made_again_is_bit_equal_whatever_todays_settings(config: Config) -> None:
+    today = make_config(config.workspace, seed=8, epochs=1)
     original = find_original(today, "first")
     assert {each.name for each in original.since} == {"training.seed", "training.epochs"}
     found = repeat(original, "again", END, train_here)
@@ -35,8 +50,7 @@ def test_a_run_made_again_is_bit_equal_whatever_todays_settings(tmp_path: Path) 
     assert Repetition.model_validate_json(written.read_bytes()) == found
 
 
-def test_a_setting_changed_on_purpose_is_named_and_allowed_for(tmp_path: Path) -> None:
-    config = make_run(tmp_path)
+def test_a_setting_changed_on_purpose_is_named_and_allowed_for(config: Config) -> None:
     original = find_original(config, "first", ["training.seed=8"])
     found = repeat(original, "again", END, train_here)
     assert (found.verdict == "bit-equal", found.expected) == (False, "anything")
@@ -44,8 +58,7 @@ def test_a_setting_changed_on_purpose_is_named_and_allowed_for(tmp_path: Path) -
     assert found.parted_at == "search 1"
 
 
-def test_code_that_a_run_was_gone_on_with_is_named(tmp_path: Path) -> None:
-    config = make_run(tmp_path)
+def test_code_that_a_run_was_gone_on_with_is_named(config: Config) -> None:
     original = find_original(config, "first")
     edited = circumstances().code
     plan = original.plan.model_copy(update={"resumed_with": (edited,)})
@@ -55,9 +68,8 @@ def test_code_that_a_run_was_gone_on_with_is_named(tmp_path: Path) -> None:
 
 
 def test_rows_that_were_altered_are_refused_and_reduced_ones_compared_by_tolerance(
-    tmp_path: Path,
+    config: Config,
 ) -> None:
-    config = make_run(tmp_path)
     original = find_original(config, "first")
     plan = run_folder(config, "first") / "plan.json"
     plan.write_text(plan.read_text().replace(original.plan.dataset.digest, "0" * 32))
@@ -71,8 +83,7 @@ def test_rows_that_were_altered_are_refused_and_reduced_ones_compared_by_toleran
     assert {each.name: each.second for each in found.differences}["snapshot"] == check.reason
 
 
-def test_a_run_that_cannot_be_made_again_says_why(tmp_path: Path) -> None:
-    config = make_run(tmp_path)
+def test_a_run_that_cannot_be_made_again_says_why(config: Config) -> None:
     with pytest.raises(RunUnknown, match="holds no plan"):
         find_original(config, "other")
     plan = find_plan(config, "first")
@@ -94,8 +105,7 @@ def test_a_fresh_name_is_never_somebody_elses(tmp_path: Path) -> None:
     assert all(run_folder(config, name).is_dir() for name in names)
 
 
-def test_a_name_with_checkpoints_and_no_plan_is_not_gone_on_with(tmp_path: Path) -> None:
-    config = make_run(tmp_path)
+def test_a_name_with_checkpoints_and_no_plan_is_not_gone_on_with(config: Config) -> None:
     plan = find_plan(config, "first")
     assert plan is not None
     lost = run_folder(config, "lost")
@@ -105,8 +115,7 @@ def test_a_name_with_checkpoints_and_no_plan_is_not_gone_on_with(tmp_path: Path)
     assert not (lost / "plan.json").exists()
 
 
-def test_a_name_goes_on_with_its_own_rows_and_settings_only(tmp_path: Path) -> None:
-    config = make_run(tmp_path)
+def test_a_name_goes_on_with_its_own_rows_and_settings_only(config: Config) -> None:
     plan = find_plan(config, "first")
     assert plan is not None
     assert begin_plan(config, "first", plan) == plan
@@ -114,11 +123,10 @@ def test_a_name_goes_on_with_its_own_rows_and_settings_only(tmp_path: Path) -> N
     with pytest.raises(ValueError, match="was started on rows"):
         begin_plan(config, "first", plan.model_copy(update={"dataset": rows}))
     with pytest.raises(ValueError, match="begun with other settings"):
-        begin_plan(make_config(tmp_path, seed=9), "first", plan)
+        begin_plan(make_config(config.workspace, seed=9), "first", plan)
 
 
-def test_other_code_that_goes_on_with_a_run_is_written_down(tmp_path: Path) -> None:
-    config = make_run(tmp_path)
+def test_other_code_that_goes_on_with_a_run_is_written_down(config: Config) -> None:
     plan = find_plan(config, "first")
     assert plan is not None
     edited = plan.model_copy(update={"circumstances": circumstances()})
@@ -127,8 +135,7 @@ def test_other_code_that_goes_on_with_a_run_is_written_down(tmp_path: Path) -> N
     assert begin_plan(config, "first", edited) == gone_on == find_plan(config, "first")
 
 
-def test_a_plan_of_before_is_still_read(tmp_path: Path) -> None:
-    config = make_run(tmp_path)
+def test_a_plan_of_before_is_still_read(config: Config) -> None:
     result = find_result(config, "first")
     assert result is not None
     old = RunPlan(dataset=result.version.dataset, created_at=END)
