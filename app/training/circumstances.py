@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import subprocess
+import sysconfig
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from app.contracts.circumstances import (
 )
 from app.training.assembly import SOURCES, code_version
 
-COMPUTING = ("numpy", "pyarrow", "pydantic", "ray", "safetensors", "scipy", "torch")
+COMPUTING = ("numpy", "pyarrow", "pydantic", "ray", "safetensors", "scipy", "torch", "xgboost")
 # What a model is made by, below the project's root: other files may change as they like.
 MADE_BY = ("app", "jobs", "configs", "pyproject.toml", "constraints.txt")
 NUMERICAL = re.compile(
@@ -115,7 +116,10 @@ def software_here(*, whole: bool) -> Software:
 
 
 def _installed() -> str:
-    found = {(d.metadata["Name"], d.version) for d in importlib.metadata.distributions()}
+    # Not those on the path: whoever imported Ray has its bundled copies there too.
+    folders = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    distributions = importlib.metadata.distributions(path=folders)
+    found = {(each.metadata["Name"], each.version) for each in distributions}
     lines = sorted(f"{name}=={version}" for name, version in found)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 

@@ -23,10 +23,13 @@ from ray.train.torch import prepare_model
 from app.contracts.circumstances import Surroundings
 from app.data.features import Encoded, InputShape
 from app.model.manifest import ArtifactAltered, read_folder, write_folder
-from app.model.networks import TabularNetwork
+from app.model.networks import build_network
+from app.model.tasks import task_from
 from app.sections import TrainingConfig
+from app.training.boosting import Growth, grow
 from app.training.circumstances import sum_in_one_order, surroundings_here
-from app.training.fitting import Rows, fit
+from app.training.fitting import fit
+from app.training.rows import Rows
 from app.training.state import FitState
 from app.training.workers import add_workers, read_workers, write_workers
 
@@ -75,26 +78,31 @@ class RayPeers:
 def train_loop(settings: dict[str, Any]) -> None:
     """Run one worker.
 
-    Settings: `training` and `shape` as JSON, `fingerprint` of data and settings.
+    Settings: `training` and `shape` as JSON, the `task` as its fields, `fingerprint` of data and
+    settings.
     """
     config = TrainingConfig.model_validate_json(settings["training"])
     shape = InputShape.model_validate_json(settings["shape"])
     torch.set_num_threads(min(config.threads_per_worker, os.cpu_count() or 1))
-    peers, device = RayPeers(), ray.train.torch.get_device()
-    if device.type == "cuda" and config.deterministic:
+    peers = RayPeers()
+    if config.use_gpu and config.deterministic:
         sum_in_one_order()
     train, stop = _shard("train", peers.rank, peers.size), _shard("stop")
-    torch.manual_seed(config.seed)
-    network = TabularNetwork(config.network, shape).to(device)
-    module = prepare_model(network) if peers.size > 1 else network
     resume, seen = _last_state(settings["fingerprint"])
-    here = surroundings_here(rank=peers.rank, device=str(device))
-    workers = add_workers(seen, peers.gather(here.model_dump_json()))
+    workers = add_workers(seen, _told(config, peers))
     reporter = _Reporter(settings["fingerprint"], peers.rank, workers)
     if resume is not None and resume.is_finished(config):
         # Died between the last epoch and the end of the run: there is nothing left but to say so.
         reporter.report(resume, 0.0)
         return
+    task = task_from(settings["task"])
+    if config.model == "trees":
+        threads = torch.get_num_threads()
+        growth = Growth(task, train, stop, config, threads, peers.rank, peers.size)
+        grow(growth, resume=resume, on_epoch=reporter.after_epoch)
+        return
+    torch.manual_seed(config.seed)
+    network = build_network(config.network, shape, task).to(ray.train.torch.get_device())
     fit(
         network,
         train,
@@ -102,9 +110,17 @@ def train_loop(settings: dict[str, Any]) -> None:
         config,
         resume=resume,
         on_epoch=reporter.after_epoch,
-        module=module,
+        module=prepare_model(network) if peers.size > 1 else network,
         peers=peers,
     )
+
+
+def _told(config: TrainingConfig, peers: RayPeers) -> list[str]:
+    """Let every worker say what it runs in."""
+    device = str(ray.train.torch.get_device()) if config.use_gpu else "cpu"
+    here = surroundings_here(rank=peers.rank, device=device).model_dump_json()
+    # XGBoost's workers have a communicator of their own, for histograms only.
+    return [here] if config.model == "trees" else peers.gather(here)
 
 
 class _Reporter:
@@ -153,15 +169,16 @@ def _shard(name: str, rank: int = 0, size: int = 1) -> Rows:
     """Bring every `size`-th row from `rank` on into memory once, in the snapshot's order.
 
     Rows are dealt by their place, so that each worker has the same ones in every run, whatever way
-    blocks came, and as many as the others, spread over all days.
+    blocks came, and as many as the others, spread over all days. To rank, lists are dealt whole.
     """
     parts: list[dict[str, Any]] = []
     for batch in ray.train.get_dataset_shard(name).iter_batches(
         batch_size=None, batch_format="numpy"
     ):
-        mine = batch["place"] % size == rank
+        mine = batch["list" if "list" in batch else "place"] % size == rank
         parts.append(batch if size == 1 else {key: value[mine] for key, value in batch.items()})
     columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     order = np.argsort(columns["place"])
     encoded = Encoded(columns["numbers"][order], columns["categories"][order])
-    return Rows(encoded, columns["label"][order])
+    groups = columns["list"][order] if "list" in columns else None
+    return Rows(encoded, columns["label"][order], groups)

@@ -15,8 +15,10 @@ from safetensors.numpy import load
 
 from app.contracts.circumstances import Difference
 from app.contracts.rows import Frozen
+from app.model.bundle import LEARNED
+from app.model.networks import WEIGHTS
 
-WEIGHTS, CARD = "weights.safetensors", "card.json"
+CARD = "card.json"
 # Of a figure without an interval, in its own unit.
 PLAIN_TOLERANCE = 0.01
 
@@ -75,7 +77,7 @@ class Repetition(Frozen):
     second_digest: str
     unequal_files: tuple[str, ...] = ()
     largest_weight_difference: float | None = Field(
-        None, description="Absent where the weights have other names or shapes."
+        None, description="Absent where the weights have other names or shapes, and for trees."
     )
     parted_at: str | None = Field(None, description="The first epoch whose losses are not equal.")
     figures: tuple[FigurePair, ...]
@@ -95,7 +97,7 @@ def compare(
     is expected. Figures may be off by `tolerance`, in their own unit; without it, by half the width
     of the interval that the first run gives them, or by PLAIN_TOLERANCE where it gives none.
     """
-    weights_equal = first.files.get(WEIGHTS) == second.files.get(WEIGHTS)
+    weights_equal = _learned(first.files) == _learned(second.files)
     unequal = tuple(
         name
         for name in sorted({*first.files, *second.files})
@@ -131,6 +133,11 @@ def compare(
             _about_expectation(expected, as_expected, differences),
         ),
     )
+
+
+def _learned(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Give what was learned: a network's weights, or trees."""
+    return {name: files[name] for name in LEARNED if name in files}
 
 
 def _verdict(weights_equal: bool, figures: Sequence[FigurePair]) -> Verdict:
@@ -206,7 +213,7 @@ def _figures(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, tuple[float, 
 def _about_weights(equal: bool, largest: float | None, parted_at: str | None) -> str:
     if equal:
         return "the weights are bit-equal"
-    gap = "have other names or shapes" if largest is None else f"differ by up to {largest:.3g}"
+    gap = "cannot be subtracted" if largest is None else f"differ by up to {largest:.3g}"
     since = f"; losses part at {parted_at}" if parted_at else "; the losses are the same"
     return f"the weights {gap}{since}"
 
@@ -214,7 +221,7 @@ def _about_weights(equal: bool, largest: float | None, parted_at: str | None) ->
 def _about_files(first: MadeRun, second: MadeRun, unequal: Sequence[str]) -> list[str]:
     if first.digest == second.digest:
         return [f"the bundles are one: {first.digest[:12]}"]
-    others = [name for name in unequal if name != WEIGHTS]
+    others = [name for name in unequal if name not in LEARNED]
     return [f"other files of the bundle that differ: {', '.join(others)}"] if others else []
 
 

@@ -1,8 +1,10 @@
 """What a run is made under, read from git, the kernel's files and torch."""
 
+import importlib.metadata
 import subprocess
 from pathlib import Path
 
+import pytest
 import torch
 
 from app.training.assembly import code_version
@@ -105,9 +107,19 @@ def test_what_is_here_is_the_same_again_and_names_no_host() -> None:
     assert (first, first.digest) == (second, second.digest)
     assert software_here(whole=False).installed is None
     assert first.driver.software.installed
-    assert first.driver.software.packages["torch"] == torch.__version__.partition("+")[0] or (
-        first.driver.software.packages["torch"] == torch.__version__
-    )
+    assert first.driver.software.packages["torch"] == importlib.metadata.version("torch")
+
+
+def test_copies_that_a_package_puts_on_the_path_are_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = software_here(whole=True)
+    facts = tmp_path / "bundled-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: bundled\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert importlib.metadata.version("bundled") == "1.0"
+    assert software_here(whole=True) == before
 
 
 def test_workers_are_kept_once_in_order_of_appearance() -> None:

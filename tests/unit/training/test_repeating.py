@@ -112,6 +112,16 @@ def test_weights_of_other_shapes_have_no_distance() -> None:
     other = {"weights.safetensors": save({"a": np.zeros(3, np.float32)})}
     found = compare(made(), made("again", **other), [difference("model")])
     assert found.largest_weight_difference is None
-    assert "other names or shapes" in found.reasons[0]
+    assert "cannot be subtracted" in found.reasons[0]
     nothing = compare(made(), MadeRun("b", "2", {"card.json": b"{}"}, EVALUATION), [])
     assert (nothing.weights_equal, nothing.largest_weight_difference) == (False, None)
+
+
+def test_trees_are_compared_by_their_bytes() -> None:
+    kept = {name: content for name, content in made().files.items() if "weights" not in name}
+    runs = [
+        MadeRun("a", each.decode(), {**kept, "trees.json": each}, EVALUATION)
+        for each in (b"1", b"2")
+    ]
+    assert compare(runs[0], runs[0], []).verdict == "bit-equal"
+    assert not compare(runs[0], runs[1], []).weights_equal
