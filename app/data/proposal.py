@@ -57,7 +57,7 @@ class Proposal:
     @property
     def target(self) -> dict[str, Any]:
         """What the contract says of the label beside its name; nothing where it is binary."""
-        said = {"task": self.outcome.task, "classes": list(self.outcome.classes)}
+        said: dict[str, Any] = {"task": self.outcome.task, "classes": list(self.outcome.classes)}
         said["group"] = self.roles.entity if self.outcome.task == "ranking" else None
         return {key: value for key, value in said.items() if value and value != "binary"}
 
