@@ -238,8 +238,8 @@ def _slices(report: EvaluationReport) -> list[Markup]:
                 f"{search.num_tested:,} slices of one or two of {search.num_columns} public "
                 f"columns were compared with all other rows; {search.num_significant:,} stand out "
                 "after control of false discoveries. Those whose excess is surest come first, "
-                "without near repeats. They were chosen on these rows, so that a next look will find "
-                "them less extreme.",
+                "without near repeats. They were chosen on these rows, so that a next look "
+                "will find them less extreme.",
                 withheld if search.num_withheld else "",
             )
         )

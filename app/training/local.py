@@ -11,23 +11,37 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from app.config import Config
+from app.contracts.circumstances import Surroundings
 from app.contracts.records import DatasetVersion
 from app.data.features import Encoder
 from app.model.manifest import ArtifactAltered, read_folder, write_folder
 from app.training.assembly import fit_window
+from app.training.circumstances import sum_in_one_order, surroundings_here
 from app.training.state import FitState
 from app.training.window import Window
+from app.training.workers import add_workers, read_workers, write_workers
 
 logger = logging.getLogger(__name__)
 
 # An epoch of them takes a core half a minute: what a cluster and its workers take to start.
 MOST_ROWS_HERE = 1_000_000
 NUM_KEPT = 2
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a run's epochs, and who worked on them."""
+
+    state: FitState
+    rows_per_second: float
+    """0 where nothing was left to train."""
+    workers: tuple[Surroundings, ...]
 
 
 def is_in_process(config: Config, dataset: DatasetVersion) -> bool:
@@ -49,8 +63,8 @@ def is_in_process(config: Config, dataset: DatasetVersion) -> bool:
 
 def fit_here(
     config: Config, window: Window, encoder: Encoder, fingerprint: str, folder: Path
-) -> tuple[FitState, float]:
-    """Fit, with a checkpoint in the folder after each epoch; give the state and the rows a second.
+) -> Trained:
+    """Fit, with a checkpoint in the folder after each epoch.
 
     Goes on from the last complete checkpoint. Raises what `fit_window` raises, and ValueError for a
     GPU that is not there.
@@ -58,20 +72,23 @@ def fit_here(
     training = config.training
     if training.use_gpu and not torch.cuda.is_available():
         raise ValueError("training.use_gpu is set and torch sees no GPU; set it to false")
-    checkpoints = _Checkpoints(folder, fingerprint)
-    resume = checkpoints.latest()
-    if resume is not None and resume.is_finished(training):
-        return resume, 0.0
     with _threads(training.threads_per_worker):
-        state = fit_window(config, window, encoder, resume=resume, on_epoch=checkpoints.add)
-    return state, checkpoints.rows_per_second
+        device = "cuda" if training.use_gpu else "cpu"
+        if training.use_gpu and training.deterministic:
+            sum_in_one_order()
+        checkpoints = _Checkpoints(folder, fingerprint, surroundings_here(rank=0, device=device))
+        state = checkpoints.latest()
+        if state is None or not state.is_finished(training):
+            state = fit_window(config, window, encoder, resume=state, on_epoch=checkpoints.add)
+    return Trained(state, checkpoints.rows_per_second, checkpoints.workers)
 
 
 class _Checkpoints:
     """The last states of a run, each a numbered folder."""
 
-    def __init__(self, folder: Path, fingerprint: str) -> None:
-        self._folder, self._fingerprint = folder, fingerprint
+    def __init__(self, folder: Path, fingerprint: str, here: Surroundings) -> None:
+        self._folder, self._fingerprint, self._here = folder, fingerprint, here
+        self.workers: tuple[Surroundings, ...] = (here,)
         self._since = time.perf_counter()
         self._seconds, self._num_rows = 0.0, 0
 
@@ -84,10 +101,14 @@ class _Checkpoints:
         """Read the last complete state; None to start at the beginning."""
         for place in reversed(self._places()):
             try:
-                return FitState.from_files(read_folder(place), self._fingerprint)
+                files = read_folder(place)
             except ArtifactAltered as error:
                 # The run is deterministic: an earlier start costs time and changes nothing.
                 logger.warning("checkpoint not used, an earlier one is: %s", error)
+                continue
+            state = FitState.from_files(files, self._fingerprint)
+            self.workers = add_workers(read_workers(files), [self._here.model_dump_json()])
+            return state
         return None
 
     def add(self, state: FitState) -> None:
@@ -97,7 +118,8 @@ class _Checkpoints:
         number = len(state.epochs) + len(state.refit_epochs)
         place = self._folder / f"{number:05d}"
         shutil.rmtree(place, ignore_errors=True)
-        write_folder(place, state.to_files(self._fingerprint))
+        files = {**state.to_files(self._fingerprint), **write_workers(self.workers)}
+        write_folder(place, files)
         for older in self._places()[:-NUM_KEPT]:
             shutil.rmtree(older)
         self._since = time.perf_counter()

@@ -23,15 +23,18 @@ from ray.train.torch import prepare_model
 from torch.nn.modules import Module
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
+from app.contracts.circumstances import Surroundings
 from app.data.features import InputShape
 from app.model.manifest import ArtifactAltered, read_folder, write_folder
 from app.model.networks import Network, TabularNetwork, build_network
 from app.model.tasks import task_from
 from app.sections import TrainingConfig
 from app.training.boosting import Growth, grow
+from app.training.circumstances import sum_in_one_order, surroundings_here
 from app.training.fitting import fit
 from app.training.rows import Block, shard, whole
 from app.training.state import FitState
+from app.training.workers import add_workers, read_workers, write_workers
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +56,20 @@ class RayPeers:
         """Give the same minimum to every worker."""
         return int(self._reduce(float(value), torch.distributed.ReduceOp.MIN))
 
+    def gather(self, text: str) -> list[str]:
+        """Give every worker the texts of all, in order of rank."""
+        if self.size == 1:
+            return [text]
+        content = text.encode()
+        device = ray.train.torch.get_device()
+        # Bytes of one length, and no object: torch would pickle that.
+        longest = -self.smallest(-len(content))
+        mine = torch.zeros(longest, dtype=torch.uint8)
+        mine[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        all_of_them = [torch.empty_like(mine, device=device) for _ in range(self.size)]
+        torch.distributed.all_gather(all_of_them, mine.to(device))
+        return [bytes(each.cpu().numpy()).rstrip(b"\0").decode() for each in all_of_them]
+
     def _reduce(self, value: float, how: Any) -> float:
         if self.size == 1:
             return value
@@ -72,10 +89,13 @@ def train_loop(settings: dict[str, Any]) -> None:
     shape = InputShape.model_validate_json(settings["shape"])
     torch.set_num_threads(min(config.threads_per_worker, os.cpu_count() or 1))
     peers = RayPeers()
+    if config.use_gpu and config.deterministic:
+        sum_in_one_order()
     stop = whole(read_blocks("stop"))
     train, everything = shard(read_blocks("train"), peers.rank, peers.size, stop)
-    reporter = _Reporter(settings["fingerprint"], peers.rank, first_step)
-    resume = _last_state(settings["fingerprint"])
+    resume, seen = _last_state(settings["fingerprint"])
+    workers = add_workers(seen, _told(config, peers))
+    reporter = _Reporter(settings["fingerprint"], peers.rank, workers, first_step)
     if resume is not None and resume.is_finished(config):
         # Died between the last epoch and the end of the run: there is nothing left but to say so.
         reporter.report(resume, 0.0)
@@ -129,11 +149,26 @@ def shared_network(network: Network, config: TrainingConfig) -> Module:
     return prepare_model(network, parallel_strategy_kwargs=options)
 
 
+def _told(config: TrainingConfig, peers: RayPeers) -> list[str]:
+    """Let every worker say what it runs in."""
+    device = str(ray.train.torch.get_device()) if config.use_gpu else "cpu"
+    here = surroundings_here(rank=peers.rank, device=device).model_dump_json()
+    # XGBoost's workers have a communicator of their own, for histograms only.
+    return [here] if config.model == "trees" else peers.gather(here)
+
+
 class _Reporter:
     """Report each epoch to Ray Train, with a checkpoint from rank 0."""
 
-    def __init__(self, fingerprint: str, rank: int, first_step: FirstStep) -> None:
-        self._fingerprint, self._rank, self._first_step = fingerprint, rank, first_step
+    def __init__(
+        self,
+        fingerprint: str,
+        rank: int,
+        workers: tuple[Surroundings, ...],
+        first_step: FirstStep,
+    ) -> None:
+        self._fingerprint, self._rank, self._workers = fingerprint, rank, workers
+        self._first_step = first_step
         self._since = time.perf_counter()
         self._seconds, self._num_rows = 0.0, 0
 
@@ -153,23 +188,24 @@ class _Reporter:
             ray.train.report(metrics, checkpoint=None)
             return
         with tempfile.TemporaryDirectory() as folder:
-            write_folder(Path(folder), state.to_files(self._fingerprint))
+            files = {**state.to_files(self._fingerprint), **write_workers(self._workers)}
+            write_folder(Path(folder), files)
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
-def _last_state(fingerprint: str) -> FitState | None:
-    """Read the latest checkpoint of this run; None to start at the beginning."""
+def _last_state(fingerprint: str) -> tuple[FitState | None, tuple[Surroundings, ...]]:
+    """Read the latest checkpoint of this run and who worked on it; None to start anew."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
-        return None
+        return None, ()
     with checkpoint.as_directory() as folder:
         try:
             files = read_folder(Path(folder))
         except ArtifactAltered as error:
             # The run is deterministic: starting over costs time and changes nothing.
             logger.warning("checkpoint not used, training starts over: %s", error)
-            return None
-    return FitState.from_files(files, fingerprint)
+            return None, ()
+    return FitState.from_files(files, fingerprint), read_workers(files)
 
 
 def read_blocks(name: str) -> list[Block]:

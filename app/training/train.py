@@ -7,9 +7,9 @@ it goes on.
 """
 
 import logging
-import re
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,6 @@ import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
-from pydantic import AwareDatetime
 from ray.train import (
     CheckpointConfig,
     DataConfig,
@@ -33,8 +32,9 @@ from ray.train.torch import TorchTrainer
 from ray.train.xgboost import XGBoostTrainer
 
 from app.config import Config
+from app.contracts.erasure import Reduction
 from app.contracts.records import DatasetVersion, TrainingResult
-from app.contracts.rows import Contract, Frozen
+from app.contracts.rows import Contract
 from app.data.features import Encoder, Statistics
 from app.data.history import windows_of_any_size
 from app.data.snapshots import load_snapshot
@@ -42,14 +42,25 @@ from app.data.tables import open_tables
 from app.data.windows import window_values
 from app.model.manifest import read_folder, write_file
 from app.registry.artifacts import Artifacts
+from app.sections import TrainingConfig
 from app.training.assembly import SECTIONS, Fitted, assemble
-from app.training.local import fit_here, is_in_process
+from app.training.circumstances import circumstances_here
+from app.training.local import Trained, fit_here, is_in_process
 from app.training.loop import train_loop
+from app.training.plans import (
+    RunPlan,
+    begin_plan,
+    find_result,
+    refuse_other_rows,
+    run_folder,
+    write_circumstances,
+    write_result,
+)
 from app.training.reporting import REPORT_FILE, report_on
 from app.training.state import FitState
 from app.training.window import LIST, Window, encode_rows, open_window, required_columns
+from app.training.workers import read_workers
 
-RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 BLOCK_ROWS = 25_000
 # Small, so that preparing data finds room beside serving, the monitor and the steward on two cores.
 DATA_CPUS = 0.5
@@ -57,71 +68,61 @@ MAX_FAILURES = 2
 # With spinning OpenMP threads, a neighbour on one core makes a step twenty times slower; passive
 # ones share it.
 WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "{threads}"}
+# Read by cuBLAS when it starts: without a workspace of fixed size it may sum in another order.
+DETERMINISTIC_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 
 class RunFailed(RuntimeError):
     """The workers failed more often than a run is taken up again."""
 
 
-class RunPlan(Frozen):
-    """What a run was started with: going on means the same rows and the same bytes."""
-
-    dataset: DatasetVersion
-    created_at: AwareDatetime
-
-
-def run_folder(config: Config, run: str) -> Path:
-    """Name the folder of a run. Raises ValueError for a name that is no plain file name."""
-    if not RUN_NAME.fullmatch(run):
-        raise ValueError(f"run name {run!r}: use letters, digits, dots, dashes and underscores")
-    return config.workspace / "runs" / run
-
-
-def find_plan(config: Config, run: str) -> RunPlan | None:
-    """Find what a run of this name was started with, if it was."""
-    file = run_folder(config, run) / "plan.json"
-    return RunPlan.model_validate_json(file.read_bytes()) if file.exists() else None
-
-
 def train(
-    config: Config, dataset: DatasetVersion, run: str, created_at: datetime
+    config: Config,
+    dataset: DatasetVersion,
+    run: str,
+    created_at: datetime,
+    *,
+    reductions: Sequence[Reduction] = (),
 ) -> TrainingResult:
     """Train on a snapshot and put the bundle into the artifact store.
 
     Resumes after the death of a worker or of this process from the last complete epoch. The same
     run again returns the same result. Raises ValueError when the name was used with other data or
     settings, or when the rows cannot be trained on; SnapshotAltered when they are not those that
-    were pinned; RunFailed when workers keep failing.
+    were pinned, nor those that the given reductions, made by erasures, left of them; RunFailed when
+    workers keep failing.
     """
-    folder = run_folder(config, run)
     if (finished := _finished(config, dataset, run)) is not None:
         return finished
     started = time.perf_counter()
-    folder.mkdir(parents=True, exist_ok=True)
-    plan = find_plan(config, run) or RunPlan(dataset=dataset, created_at=created_at)
-    _refuse_other_rows(plan.dataset, dataset, run)
-    write_file(folder / "plan.json", plan.model_dump_json(indent=1).encode())
+    here = circumstances_here()
+    new = RunPlan(
+        dataset=dataset,
+        created_at=created_at,
+        configuration=config.model_dump(mode="json"),
+        circumstances=here,
+    )
+    plan = begin_plan(config, run, new)
     in_process = is_in_process(config, plan.dataset)
     compute = window_values if in_process else windows_of_any_size
-    table = load_snapshot(open_tables(config), config.contract, plan.dataset, compute=compute)
+    table = load_snapshot(open_tables(config), config.contract, plan.dataset, reductions, compute)
     window = open_window(config, table, plan.dataset.end)
-    fitting = _fit_in_process if in_process else _fit_on_workers
-    encoder, state, rows_per_second = fitting(config, window, plan.dataset, run)
-    facts = {
-        "run": run,
-        "created_at": plan.created_at.isoformat(),
-        "dataset": plan.dataset.content,
-    }
-    fitted = assemble(config, window, encoder, state, facts)
+    fit_network = _fit_in_process if in_process else _fit_on_workers
+    encoder, trained = fit_network(config, window, plan.dataset, run)
+    made_under = here.model_copy(update={"workers": trained.workers})
+    # Neither the run's name nor its time: equal rows, settings and code make one bundle.
+    fitted = assemble(config, window, encoder, trained.state, {"dataset": plan.dataset.content})
     _store(config, fitted)
     _report(config, fitted, run)
+    write_circumstances(config, run, made_under)
+    version = fitted.version(config, plan.dataset, run, plan.created_at)
     result = TrainingResult(
-        version=fitted.version(config, plan.dataset, run, plan.created_at),
+        version=version.model_copy(update={"circumstances": made_under.digest}),
         seconds=time.perf_counter() - started,
-        num_epochs=len(state.epochs),
-        rows_per_second=rows_per_second,
+        num_epochs=len(trained.state.epochs),
+        rows_per_second=trained.rows_per_second,
     )
-    write_file(folder / "result.json", result.model_dump_json(indent=1).encode())
+    write_result(config, run, result)
     return result
 
 
@@ -132,43 +133,32 @@ def _quieten_data() -> None:
 
 
 def _finished(config: Config, dataset: DatasetVersion, run: str) -> TrainingResult | None:
-    file = run_folder(config, run) / "result.json"
-    if not file.exists():
+    result = find_result(config, run)
+    if result is None:
         return None
-    result = TrainingResult.model_validate_json(file.read_bytes())
-    _refuse_other_rows(result.version.dataset, dataset, run)
+    refuse_other_rows(result.version.dataset, dataset, run)
     if result.version.config_digest != config.digest_of(*SECTIONS):
         raise ValueError(f"run {run} was made with other settings; give this run another name")
     return result
 
 
-def _refuse_other_rows(before: DatasetVersion, now: DatasetVersion, run: str) -> None:
-    if (before.digest, before.end) != (now.digest, now.end):
-        raise ValueError(
-            f"run {run} was started on rows {before.digest} until {before.end.isoformat()}, "
-            f"got {now.digest} until {now.end.isoformat()}; give this run another name"
-        )
-
-
 def _fit_in_process(
     config: Config, window: Window, dataset: DatasetVersion, run: str
-) -> tuple[Encoder, FitState, float]:
-    """Fit encoder and network here; give the rows a second too."""
+) -> tuple[Encoder, Trained]:
+    """Fit encoder and network here."""
     encoder = Encoder.fit(Statistics.collect(window.train, config.contract), config.features)
     folder = run_folder(config, run) / "checkpoints"
-    state, speed = fit_here(config, window, encoder, _fingerprint(config, dataset), folder)
-    return encoder, state, speed
+    return encoder, fit_here(config, window, encoder, _fingerprint(config, dataset), folder)
 
 
 def _fit_on_workers(
     config: Config, window: Window, dataset: DatasetVersion, run: str
-) -> tuple[Encoder, FitState, float]:
-    """Fit encoder and network on the cluster; give the rows a second too."""
+) -> tuple[Encoder, Trained]:
+    """Fit encoder and network on the cluster."""
     _quieten_data()
     encoder = _fit_encoder(config, window)
     outcome = _fit_network(config, window, encoder, dataset, run)
-    state = _best_state(outcome, _fingerprint(config, dataset))
-    return encoder, state, float((outcome.metrics or {}).get("rows_per_second", 0.0))
+    return encoder, _trained(outcome, _fingerprint(config, dataset))
 
 
 def _fit_encoder(config: Config, window: Window) -> Encoder:
@@ -201,8 +191,8 @@ def _fit_network(
             "train": _encoded(config.contract, encoder, window.labelled_train),
             "stop": _encoded(config.contract, encoder, window.labelled_stop),
         },
-        # Every worker takes its own share of the rows to train on, always the same, and judges
-        # itself on all stop rows.
+        # Ray would deal blocks to whoever asks first, so that no two runs were alike: every worker
+        # reads all blocks, and keeps its own rows of those to train on.
         dataset_config=DataConfig(datasets_to_split=[]),
         scaling_config=ScalingConfig(
             num_workers=training.num_workers,
@@ -214,7 +204,7 @@ def _fit_network(
             storage_path=str(run_folder(config, run).parent),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
-            worker_runtime_env={"env_vars": worker_environment(training.threads_per_worker)},
+            worker_runtime_env={"env_vars": worker_environment(training)},
         ),
     )
     try:
@@ -224,9 +214,13 @@ def _fit_network(
         raise RunFailed(f"run {run} failed {MAX_FAILURES + 1} times: {reason}") from error
 
 
-def worker_environment(num_threads: int) -> dict[str, str]:
+def worker_environment(training: TrainingConfig) -> dict[str, str]:
     """Give what a worker's process is started with."""
-    return {name: value.format(threads=num_threads) for name, value in WORKER_ENVIRONMENT.items()}
+    threads = training.threads_per_worker
+    chosen = {name: value.format(threads=threads) for name, value in WORKER_ENVIRONMENT.items()}
+    if training.use_gpu and training.deterministic:
+        chosen |= DETERMINISTIC_ENVIRONMENT
+    return chosen
 
 
 def _blocks(contract: Contract, table: pa.Table) -> ray.data.Dataset:
@@ -268,12 +262,15 @@ def _encode(block: pa.Table, encoder: bytes) -> dict[str, Any]:
     return encoded if rows.groups is None else {**encoded, "list": rows.groups}
 
 
-def _best_state(outcome: Result, fingerprint: str) -> FitState:
+def _trained(outcome: Result, fingerprint: str) -> Trained:
+    """Read the last state and what the workers saw of themselves."""
     if outcome.error is not None:
         raise outcome.error
     assert outcome.checkpoint is not None
     with outcome.checkpoint.as_directory() as folder:
-        return FitState.from_files(read_folder(Path(folder)), fingerprint)
+        files = read_folder(Path(folder))
+    speed = float((outcome.metrics or {}).get("rows_per_second", 0.0))
+    return Trained(FitState.from_files(files, fingerprint), speed, read_workers(files))
 
 
 def _fingerprint(config: Config, dataset: DatasetVersion) -> str:

@@ -153,7 +153,7 @@ def run(
         run_config=RunConfig(  # type: ignore[call-arg]  # Typed as the version before.
             name=f"workers-{num_workers}",
             storage_path=str(folder),
-            worker_runtime_env={"env_vars": worker_environment(1)},
+            worker_runtime_env={"env_vars": worker_environment(config)},
         ),
     ).fit()
     found: dict[str, Any] = json.loads((folder / RESULT).read_text())

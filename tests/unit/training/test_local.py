@@ -35,22 +35,25 @@ def assert_equal(one: FitState, other: FitState) -> None:
 def test_a_run_that_was_cut_off_goes_on_from_its_last_whole_checkpoint(tmp_path: Path) -> None:
     config = make_config(tmp_path, min_epochs=3)
     window, encoder = opened(config)
-    state, speed = fit_here(config, window, encoder, "rows", tmp_path / "whole")
+    first = fit_here(config, window, encoder, "rows", tmp_path / "whole")
+    state = first.state
     places = sorted(folder.name for folder in (tmp_path / "whole").iterdir())
     assert places == ["00005", "00006"]
-    assert speed > 0
+    assert first.rows_per_second > 0
+    assert [worker.rank for worker in first.workers] == [0]
     # As a death in the last epoch leaves it, and as one in the middle of writing does.
     last = tmp_path / "whole" / "00006"
     (last / "tensors.safetensors").write_bytes(b"torn")
-    again, speed = fit_here(config, window, encoder, "rows", tmp_path / "whole")
-    assert_equal(again, state)
+    again = fit_here(config, window, encoder, "rows", tmp_path / "whole")
+    assert_equal(again.state, state)
+    assert again.workers == first.workers
     shutil.rmtree(last)
-    again, _ = fit_here(config, window, encoder, "rows", tmp_path / "whole")
-    assert_equal(again, state)
+    again = fit_here(config, window, encoder, "rows", tmp_path / "whole")
+    assert_equal(again.state, state)
     # Finished, it is read and not trained again.
-    again, speed = fit_here(config, window, encoder, "rows", tmp_path / "whole")
-    assert_equal(again, state)
-    assert speed == 0
+    again = fit_here(config, window, encoder, "rows", tmp_path / "whole")
+    assert_equal(again.state, state)
+    assert again.rows_per_second == 0
     with pytest.raises(ValueError, match="another name"):
         fit_here(config, window, encoder, "other rows", tmp_path / "whole")
 
