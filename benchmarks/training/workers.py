@@ -7,7 +7,6 @@ doing all of it alone.
 
 import json
 import os
-import statistics
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -89,20 +88,30 @@ def two_workers(settings: dict[str, Any]) -> None:
     pair = Ours(network, rows, config, shared_network(network, config), peers)
     every, _ = shard(read_blocks("train"), 0, 1, stop)
     alone = Ours(network_of(config, settings["num_numbers"]), every, config)
-    ratios = []
+    laps: list[dict[str, float]] = []
     for number in range(settings["rounds"] + 1):
         barrier()
-        began = time.perf_counter()
-        num_rows = pair.train(number + 1)
+        together = _lap(pair, number)
         barrier()
-        together = (time.perf_counter() - began) / num_rows
         if peers.rank == 0:
-            began = time.perf_counter()
-            num_rows = alone.train(number + 1)
-            ratios.append((time.perf_counter() - began) / num_rows / together)
+            single = _lap(alone, number)
+            laps.append({kind: single[kind] / together[kind] for kind in ("wall", "cpu")})
     if peers.rank == 0:
-        _write(settings, {"ratios": ratios[1:], "ratio": statistics.median(ratios[1:])})
+        _write(settings, {kind: [lap[kind] for lap in laps[1:]] for kind in ("wall", "cpu")})
     barrier()
+
+
+def _lap(contender: Contender, number: int) -> dict[str, float]:
+    """Run a pass; give seconds a row of all workers, by the clock and of this worker's CPU.
+
+    A pass ends with an exchange of losses, so that its clock is that of the slower worker.
+    """
+    wall, cpu = time.perf_counter(), time.process_time()
+    num_rows = contender.train(number + 1)
+    return {
+        "wall": (time.perf_counter() - wall) / num_rows,
+        "cpu": (time.process_time() - cpu) / num_rows,
+    }
 
 
 def _begin(settings: dict[str, Any], cores: list[int]) -> TrainingConfig:
