@@ -31,7 +31,7 @@ from app.governance.model_card import FOUND_BY, EpochLosses
 NUM_IMPORTANCE = 15
 HISTOGRAM = 52.0
 STYLES = {"declared": "calm", "loss": "bad", "too_low": "warn", "too_high": "warn"}
-LONGEST_NAME = 62
+LONGEST_NAME = 60
 
 
 def roc_chart(drawn: Curves, point: OperatingPoint) -> Markup:
@@ -137,9 +137,9 @@ def slices_chart(slices: Sequence[SliceReport], loss: str, unit: str) -> Markup:
         f"{loss} by slice",
         rows,
         reference=0.0,
-        across=f"{loss} a row, less that of all other rows; right is worse",
+        left=545.0,
+        across=f"{loss} a row, less that of the other rows of the same days; right is worse",
         headings=("rows", "happened", "predicted", "ROC-AUC"),
-        closing_width=72.0,
     )
 
 
@@ -158,7 +158,7 @@ def importance_chart(importance: Sequence[Importance], loss: str) -> Markup:
         for one in importance[:NUM_IMPORTANCE]
     ]
     across = f"rise of the {loss} when the column is shuffled"
-    return forest("Importance", rows, reference=0.0, across=across, headings=("rise",))
+    return forest("Importance", rows, reference=0.0, across=across, left=190.0, headings=("rise",))
 
 
 def captioned(drawing: Markup, title: str, text: str) -> Markup:

@@ -49,8 +49,7 @@ def render_card(card: ModelCard) -> str:
         tag("header", *_header(card)),
         _intended(card),
         *_measured(card),
-        _training(card),
-        _lineage(card),
+        _origin(card),
         _columns(card),
         _reproduce(card),
         tag("footer", "The page holds everything it shows; it loads nothing."),
@@ -205,8 +204,8 @@ def _costs(report: EvaluationReport) -> list[Markup]:
     saves = "saves" if costs.saved.value >= 0 else "costs"
     said = (
         f"The operating point {saves} {abs(costs.saved.value):.3f} a row "
-        f"({_span(costs.saved.low, costs.saved.high, 3)}) against the cheaper of flagging nobody and "
-        f"everybody. Of well calibrated probabilities the cheapest threshold is "
+        f"({_span(costs.saved.low, costs.saved.high, 3)}) against the cheaper of flagging nobody "
+        f"and everybody. Of well calibrated probabilities the cheapest threshold is "
         f"{costs.break_even:.1%}."
     )
     head = [("", ""), (f"cost a row{unit}", ""), (f"{report.confidence:.0%} interval", "")]
@@ -235,11 +234,11 @@ def _slices(report: EvaluationReport) -> list[Markup]:
         parts.append(
             tag(
                 "p",
-                f"{search.num_tested:,} slices of one or two of {search.num_columns} public columns "
-                f"were compared with all other rows; {search.num_significant:,} stand out after "
-                "control of false discoveries. Those whose excess is surest come first, without "
-                "near repeats. They were chosen on these rows, so that a next look will find "
-                "them less extreme.",
+                f"{search.num_tested:,} slices of one or two of {search.num_columns} public "
+                "columns were compared with the other rows of the same days; "
+                f"{search.num_significant:,} stand out after control of false discoveries. Those "
+                "whose excess is surest come first, without near repeats. They were chosen on "
+                "these rows, so that a next look will find them less extreme.",
                 withheld if search.num_withheld else "",
             )
         )
@@ -267,19 +266,19 @@ def _importance(report: EvaluationReport) -> list[Markup]:
     return [tag("section", *parts, *left)]
 
 
-def _training(card: ModelCard) -> Markup:
-    if not card.epochs:
-        return Markup("")
-    drawn = losses_chart(card.epochs, card.best_epoch)
-    more = (
-        f" Then {len(card.refit_epochs)} epochs on the stop rows too." if card.refit_epochs else ""
+def _origin(card: ModelCard) -> Markup:
+    """Tell what the version was made from, and how its losses fell."""
+    drawn = []
+    if card.epochs:
+        text = f"The search kept epoch {card.best_epoch}."
+        if card.refit_epochs:
+            text += f" The served weights: {len(card.refit_epochs)} epochs on the stop rows too."
+        drawn.append(captioned(losses_chart(card.epochs, card.best_epoch), "Training", text))
+    return tag(
+        "section",
+        tag("h2", "Where it comes from"),
+        tag("div", lineage_list(card.lineage), *drawn, class_="origin"),
     )
-    text = f"The search kept epoch {card.best_epoch}.{more}"
-    return tag("section", tag("h2", "How it was trained"), captioned(drawn, "Losses", text))
-
-
-def _lineage(card: ModelCard) -> Markup:
-    return tag("section", tag("h2", "Where it comes from"), lineage_list(card.lineage))
 
 
 def _columns(card: ModelCard) -> Markup:

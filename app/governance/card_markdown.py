@@ -123,7 +123,8 @@ def _slices(report: EvaluationReport) -> list[str]:
     parts += [
         "### Worst slices found",
         f"Of {search.num_tested:,} slices of one or two of {search.num_columns} public columns, "
-        f"{search.num_significant:,} stand out after control of false discoveries.",
+        f"{search.num_significant:,} stand out against the other rows of their days, after control "
+        "of false discoveries.",
     ]
     return [*parts, _slice_table(search.found)] if search.found else parts
 

@@ -260,9 +260,14 @@ def _fingerprint(config: Config, dataset: DatasetVersion) -> str:
 
 def _report(config: Config, fitted: Fitted, run: str) -> None:
     """Write beside the run how the version does; no part of the bundle, so that bytes stay."""
-    seed = config.training.seed
-    rows = fitted.window.labelled_stop
-    report = report_on(fitted.searched, rows, config.evaluation, run=run, seed=seed)
+    report = report_on(
+        fitted.searched,
+        fitted.window.labelled_stop,
+        config.evaluation,
+        run=run,
+        seed=config.training.seed,
+        by_day=config.training.split.by == "day",
+    )
     write_file(run_folder(config, run) / REPORT_FILE, report.model_dump_json(indent=1).encode())
 
 
