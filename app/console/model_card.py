@@ -10,9 +10,10 @@ from pathlib import Path
 from app.console.card_figures import (
     captioned,
     curve_charts,
+    gaps_by_slice,
     importance_chart,
+    losses_by_slice,
     losses_chart,
-    slices_chart,
 )
 from app.console.card_style import CARD_STYLE
 from app.console.card_tables import columns_table, figures_table, lineage_list, reproduce_list
@@ -242,13 +243,20 @@ def _slices(report: EvaluationReport) -> list[Markup]:
                 withheld if search.num_withheld else "",
             )
         )
-    for title, slices in (("Declared", report.declared), ("Found", found)):
+    hard = [one for one in found if one.found_by == "loss"]
+    biased = [one for one in found if one.found_by != "loss"]
+    for title, slices in (("Declared", report.declared), ("Found: hard to predict", hard)):
         if slices:
-            drawn = slices_chart(slices, report.loss, unit)
-            parts += [tag("h3", title, class_="sub"), tag("div", drawn, class_="scroll")]
+            parts += _titled(title, losses_by_slice(slices, report.loss, unit))
+    if biased:
+        parts += _titled("Found: predicted too low or too high", gaps_by_slice(biased, unit))
     if search is not None and not found:
         parts.append(tag("p", "No slice stands out."))
     return [tag("section", *parts)]
+
+
+def _titled(title: str, drawing: Markup) -> list[Markup]:
+    return [tag("h3", title, class_="sub"), tag("div", drawing, class_="scroll")]
 
 
 def _importance(report: EvaluationReport) -> list[Markup]:

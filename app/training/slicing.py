@@ -59,9 +59,10 @@ class Judged:
     def within_days(self, errors: Array) -> Array:
         """Take from each row's error the mean of its day: a bad day is no slice, it is weather."""
         if self.days is None:
-            return errors - errors.mean()
+            alone: Array = errors - errors.mean()
+            return alone
         _, codes = np.unique(self.days, return_inverse=True)
-        means = np.bincount(codes, errors) / np.bincount(codes)
+        means: Array = np.bincount(codes, errors) / np.bincount(codes)
         centred: Array = errors - means[codes]
         return centred
 
