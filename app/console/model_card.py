@@ -24,7 +24,7 @@ from app.console.style import STYLE
 from app.contracts.evaluations import CostReport, EvaluationReport, OperatingPoint
 from app.contracts.records import Metric
 from app.governance.card_markdown import render_markdown
-from app.governance.model_card import OPTIMISM, RULES, TOGETHER, ModelCard
+from app.governance.model_card import FIGURE_NAMES, OPTIMISM, RULES, TOGETHER, ModelCard
 
 NO_REPORT = (
     "No report lies beside the run of this version: it was recalibrated, or trained before there "
@@ -89,12 +89,12 @@ def _facts(card: ModelCard) -> Markup:
     if card.gate is not None:
         low, high = card.gate.roc_auc.low, card.gate.roc_auc.high
         facts.append(("ROC-AUC at its gate", f"{card.gate.roc_auc.value:.3f}", _span(low, high, 3)))
+    shown = {} if card.report is None else card.report.figures
     if card.report is None:
-        auc = card.evaluation.roc_auc
-        facts.append(("ROC-AUC", f"{auc.value:.3f}", _span(auc.low, auc.high, 3)))
-        shown: dict[str, Metric] = {}
-    else:
-        shown = card.report.figures
+        facts += [
+            (FIGURE_NAMES.get(name, name), f"{value:.4g}", "on its stop rows")
+            for name, value in card.evaluation.figures.items()
+        ]
     for name, title, digits in _HEADLINE_FIGURES:
         if name in shown:
             one = shown[name]

@@ -63,7 +63,8 @@ def _figures(card: ModelCard) -> list[str]:
             f"{span(gate.brier, 4)}, calibration error {gate.calibration_error:.3f}."
         )
     if card.report is None:
-        return [*parts, "No report lies beside the run of this version; only the gate judged it."]
+        headline = card.evaluation.headline
+        return [*parts, f"No report lies beside the run of this version. Stop rows: {headline}."]
     report = card.report
     shown = [
         (FIGURE_NAMES.get(name, name), f"{m.value:.4f}", f"{m.low:.4f} to {m.high:.4f}")

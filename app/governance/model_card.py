@@ -12,7 +12,7 @@ from pydantic import AwareDatetime
 
 from app.config import Config
 from app.contracts.evaluations import EvaluationReport
-from app.contracts.records import Evaluation, ModelVersion
+from app.contracts.records import Evaluation, ModelVersion, TaskEvaluation
 from app.contracts.rows import Contract, Frozen, Privacy
 
 Role = Literal["champion", "challenger", "previous", "none"]
@@ -105,7 +105,7 @@ class ModelCard(Frozen):
     lead_minutes: float
     num_rows_learned: int | None
     statements: tuple[Statement, ...]
-    evaluation: Evaluation
+    evaluation: Evaluation | TaskEvaluation
     gate: Evaluation | None = None
     report: EvaluationReport | None = None
     best_epoch: int | None = None
