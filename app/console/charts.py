@@ -154,7 +154,7 @@ def forest(
     frame = Frame(left, right, min(ends) - air, max(ends) + air, scale)
     columns = [right + 14 + CLOSING_WIDTH * (place + 1) for place in range(len(headings))]
     drawn = [words(x, 13, name, "note", "end") for x, name in zip(columns, headings, strict=True)]
-    for value in ticks(frame.low, frame.high, 5):
+    for value in ticks(frame.low, frame.high, max(int((right - left) / 90), 2)):
         x = frame.x(value)
         drawn += [
             rule(x, top, x, bottom, "grid"),
