@@ -67,10 +67,10 @@ def _costs(report: EvaluationReport) -> list[Markup]:
         for name, m in _priced(costs)
     ]
     saves = "saves" if costs.saved.value >= 0 else "costs"
+    span = interval(costs.saved.low, costs.saved.high, 3)
     said = (
-        f"The operating point {saves} {abs(costs.saved.value):.3f} a row "
-        f"({interval(costs.saved.low, costs.saved.high, 3)}) against the cheaper of flagging nobody "
-        f"and everybody. Of well calibrated probabilities the cheapest threshold is "
+        f"The operating point {saves} {abs(costs.saved.value):.3f} a row ({span}) against the "
+        f"cheaper of flagging nobody and everybody. Of well calibrated probabilities the cheapest threshold is "
         f"{costs.break_even:.1%}."
     )
     head = [("", ""), (f"cost a row{unit}", ""), (f"{report.confidence:.0%} interval", "")]
