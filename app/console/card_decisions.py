@@ -70,8 +70,8 @@ def _costs(report: EvaluationReport) -> list[Markup]:
     span = interval(costs.saved.low, costs.saved.high, 3)
     said = (
         f"The operating point {saves} {abs(costs.saved.value):.3f} a row ({span}) against the "
-        f"cheaper of flagging nobody and everybody. Of well calibrated probabilities the cheapest threshold is "
-        f"{costs.break_even:.1%}."
+        "cheaper of flagging nobody and everybody. Of well calibrated probabilities the cheapest "
+        f"threshold is {costs.break_even:.1%}."
     )
     head = [("", ""), (f"cost a row{unit}", ""), (f"{report.confidence:.0%} interval", "")]
     title = tag("h3", "What it costs", class_="sub")
