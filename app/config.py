@@ -150,6 +150,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return config.model_copy(update={"workspace": config.workspace.expanduser().absolute()})
 
 
+def override_config(config: Config, overrides: Sequence[str]) -> Config:
+    """Apply `section.key=value` overrides to a configuration. Raises ConfigError."""
+    document = config.model_dump(mode="json")
+    for override in overrides:
+        _override(document, override)
+    try:
+        return Config.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(f"--set: {_explain(error)}") from None
+
+
 def show_config(config: Config) -> str:
     """Print the effective configuration as YAML."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -137,7 +137,10 @@ def describe(
 ) -> SliceReport:
     """Describe the rows of a mask, some of all and not all of them."""
     inside, centred = judged.losses[mask], judged.within_days(judged.losses)
-    error = math.sqrt(centred[mask].var() / len(inside) + centred[~mask].var() / (~mask).sum())
+    error = max(
+        math.sqrt(centred[mask].var() / len(inside) + centred[~mask].var() / (~mask).sum()),
+        _error_by_day(judged, mask, centred),
+    )
     excess = float(centred[mask].mean() - centred[~mask].mean())
     gaps = judged.gaps
     return SliceReport(
@@ -151,6 +154,15 @@ def describe(
         gap=None if gaps is None else mean_of(gaps[mask], config.confidence),
         roc_auc=_area(judged, mask, config.confidence, seed),
     )
+
+
+def _error_by_day(judged: Judged, mask: NDArray[np.bool_], centred: Array) -> float:
+    """Give the standard error of a slice's mean from day to day; 0 where it has one day only."""
+    if judged.days is None:
+        return 0.0
+    known, codes = np.unique(judged.days[mask], return_inverse=True)
+    sums = np.bincount(codes, centred[mask] - centred[mask].mean())
+    return math.sqrt(float((sums**2).sum()) * len(known) / max(len(known) - 1, 1)) / len(codes)
 
 
 def _errors(judged: Judged) -> Mapping[Kind, Array]:
