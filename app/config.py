@@ -26,6 +26,7 @@ from app.sections import (
     SourceConfig,
     TablesConfig,
     TrainingConfig,
+    TuningConfig,
 )
 
 
@@ -45,6 +46,7 @@ class Config(Frozen):
     intake: IntakeConfig = IntakeConfig()
     features: FeaturesConfig = FeaturesConfig()
     training: TrainingConfig = TrainingConfig()
+    tuning: TuningConfig = TuningConfig()
     serving: ServingConfig = ServingConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     loop: LoopConfig = LoopConfig()

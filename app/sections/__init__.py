@@ -12,10 +12,13 @@ from app.sections.security import EncryptionConfig
 from app.sections.serving import ServingConfig
 from app.sections.tables import TablesConfig
 from app.sections.training import NetworkConfig, TrainingConfig
+from app.sections.tuning import AshaConfig, Dimension, TuningConfig
 
 __all__ = [
+    "AshaConfig",
     "ClusterConfig",
     "DiagnosisConfig",
+    "Dimension",
     "EncryptionConfig",
     "FeaturesConfig",
     "GateConfig",
@@ -32,5 +35,6 @@ __all__ = [
     "TablesConfig",
     "TimeReading",
     "TrainingConfig",
+    "TuningConfig",
     "WatchConfig",
 ]

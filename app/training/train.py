@@ -9,6 +9,7 @@ import logging
 import re
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from ray.train import (
     RunConfig,
     ScalingConfig,
     TrainingFailedError,
+    UserCallback,
 )
 from ray.train.torch import TorchTrainer
 
@@ -99,7 +101,7 @@ def train(
     if (finished := _finished(config, dataset, run)) is not None:
         return finished
     started = time.perf_counter()
-    _quieten_data()
+    quieten_data()
     folder.mkdir(parents=True, exist_ok=True)
     plan = find_plan(config, run) or RunPlan(dataset=dataset, created_at=created_at)
     _refuse_other_rows(plan.dataset, dataset, run)
@@ -128,7 +130,7 @@ def train(
     return result
 
 
-def _quieten_data() -> None:
+def quieten_data() -> None:
     """Leave the output to what people read: the job's own lines."""
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -169,13 +171,32 @@ def _fit_network(
     config: Config, window: Window, encoder: Encoder, dataset: DatasetVersion, run: str
 ) -> Result:
     """Run the workers."""
+    trainer = make_trainer(
+        config, window, encoder, _fingerprint(config, dataset), run_folder(config, run)
+    )
+    try:
+        return trainer.fit()
+    except TrainingFailedError as error:
+        *_, reason = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise RunFailed(f"run {run} failed {MAX_FAILURES + 1} times: {reason}") from error
+
+
+def make_trainer(
+    config: Config,
+    window: Window,
+    encoder: Encoder,
+    fingerprint: str,
+    folder: Path,
+    callbacks: Sequence[UserCallback] = (),
+) -> TorchTrainer:
+    """Make the trainer of a run, which keeps its checkpoints in a folder and goes on from them."""
     training = config.training
-    trainer = TorchTrainer(
+    return TorchTrainer(
         train_loop,
         train_loop_config={
             "training": training.model_dump_json(),
             "shape": encoder.shape.model_dump_json(),
-            "fingerprint": _fingerprint(config, dataset),
+            "fingerprint": fingerprint,
         },
         datasets={
             "train": _encoded(config.contract, encoder, window.labelled_train),
@@ -189,18 +210,14 @@ def _fit_network(
             resources_per_worker={"CPU": training.cpus_per_worker},
         ),
         run_config=RunConfig(  # type: ignore[call-arg]  # Typed as the version before.
-            name=run,
-            storage_path=str(run_folder(config, run).parent),
+            name=folder.name,
+            storage_path=str(folder.parent),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
+            callbacks=list(callbacks),  # type: ignore[arg-type]
             worker_runtime_env={"env_vars": _worker_environment(training.threads_per_worker)},
         ),
     )
-    try:
-        return trainer.fit()
-    except TrainingFailedError as error:
-        *_, reason = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise RunFailed(f"run {run} failed {MAX_FAILURES + 1} times: {reason}") from error
 
 
 def _worker_environment(num_threads: int) -> dict[str, str]:
