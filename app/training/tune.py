@@ -39,6 +39,8 @@ ENVIRONMENT = {
     # The job itself listens to Ctrl-C, and ends trials at their next epoch.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
+# A trial that only waits for its workers; Ray Tune knows no trial that needs nothing.
+DRIVER_CPUS = 0.1
 
 
 class SearchPlan(RunPlan):
@@ -138,8 +140,7 @@ def _run(config: Config, plan: SearchPlan, run: str, search: Search) -> None:
         trainable = tune.with_parameters(
             fit_with_workers, rows=rows, window=window, dataset=dataset
         )
-    # Workers of Ray Train ask for their CPUs themselves.
-    cpus = config.training.cpus_per_worker if is_alone else 0
+    cpus = config.training.cpus_per_worker if is_alone else DRIVER_CPUS
     searcher = StudySearcher(search, run_folder(config, run))
     with tempfile.TemporaryDirectory(prefix="mainspring-tune-") as folder:
         tune.Tuner(
@@ -171,7 +172,7 @@ def concurrent_trials(config: Config, resources: dict[str, float]) -> int:
     training = config.training
     need = {"CPU": training.num_workers * training.cpus_per_worker}
     if not _is_alone(config):
-        need["CPU"] += DATA_CPUS
+        need["CPU"] += DATA_CPUS + DRIVER_CPUS
     if training.use_gpu:
         need["GPU"] = float(training.num_workers)
     for name, amount in need.items():
