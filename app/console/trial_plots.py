@@ -96,7 +96,10 @@ def curves_figure(trials: Sequence[TrialRecord]) -> Markup:
         for trial in trials
     }
     last = max((epoch for of in points.values() for epoch, _ in of), default=1)
-    scale = loss_scale([loss for of in points.values() for _, loss in of], TOP, HEIGHT)
+    # The first epoch is far from all others, and says the least.
+    first = 1 if last > 2 else 0
+    later = [loss for of in points.values() for epoch, loss in of if epoch > first]
+    scale = loss_scale(later, TOP, HEIGHT)
     left, right = LEFT, WIDTH - RIGHT
 
     def x(epoch: int) -> float:
@@ -202,8 +205,9 @@ def parallel_figure(space: dict[str, Dimension], trials: Sequence[TrialRecord]) 
     for key, x in zip(names, places, strict=True):
         marks = axes[key].marks() if key in axes else _loss_marks(scale)
         ys = spread([y for y, _ in marks], top, bottom, 12.0)
+        beside, anchor = (-6.0, "end") if key in axes else (6.0, "start")
         drawn += [
-            words(x - 6, y + 4, text, "tick halo", "end")
+            words(x + beside, y + 4, text, "tick halo", anchor)
             for y, (_, text) in zip(ys, marks, strict=True)
         ]
     return _figure("Every trial through all settings", drawn, WIDTH, bottom + 18)

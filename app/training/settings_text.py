@@ -65,8 +65,6 @@ def _write(text: str, path: list[str], value: Any) -> str:
         return text
     mapping, depth = _deepest(root, path)
     rest = path[depth:]
-    if not rest:
-        return text
     found = _child(mapping, rest[0])
     if found is None:
         return _insert(text, mapping, rest, value)
@@ -79,7 +77,7 @@ def _write(text: str, path: list[str], value: Any) -> str:
 def _deepest(root: MappingNode, path: list[str]) -> tuple[MappingNode, int]:
     """Follow a path as far as there are sections: the last one, and how many parts led there."""
     mapping, depth = root, 0
-    while depth < len(path):
+    while depth < len(path) - 1:
         child = _child(mapping, path[depth])
         if not isinstance(child, MappingNode):
             break

@@ -5,6 +5,7 @@ Time comes from a clock that is handed in, and only differences of it are used.
 """
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -143,9 +144,7 @@ class Search:
         self.trials.worked(self.seconds)
         if epoch.number in self._epochs[number]:
             return
-        if epoch.stop_loss is not None and not math.isfinite(epoch.stop_loss):
-            epoch = epoch.model_copy(update={"stop_loss": None})
-        self._epochs[number][epoch.number] = epoch
+        self._epochs[number][epoch.number] = _in_numbers(epoch)
         self._seconds[number] += seconds
         state = self._state(number)
         self.trials.tell(number, state, self._seconds[number])
@@ -181,6 +180,15 @@ class Search:
                 left = min(left, max(minutes * 60 - self.seconds, 0.0))
         latest = next(record for record in records if record.number == number)
         self.on_ended(Standing(records, latest, self.config.tuning.num_trials, left))
+
+
+def _in_numbers(epoch: Epoch) -> Epoch:
+    """Keep losses that are no numbers out of what is written down: JSON has none of them."""
+    stop_loss = epoch.stop_loss
+    if stop_loss is not None and not math.isfinite(stop_loss):
+        stop_loss = None
+    train_loss = epoch.train_loss if math.isfinite(epoch.train_loss) else sys.float_info.max
+    return epoch.model_copy(update={"stop_loss": stop_loss, "train_loss": train_loss})
 
 
 def report_of(
