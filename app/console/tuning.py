@@ -62,8 +62,8 @@ STATES = {
 READING = (
     (
         "Loss",
-        "Log loss after calibration on the rows that stop training, as early stopping judges it: "
-        "lower is better. The rows kept for the gate were seen by no trial.",
+        "What early stopping judges by, on the rows that stop training; of two outcomes the log "
+        "loss after calibration. Lower is better. The rows of the gate were seen by no trial.",
     ),
     (
         "Best",

@@ -11,7 +11,7 @@ from app.sections.running import ClusterConfig, ReplayConfig
 from app.sections.security import EncryptionConfig
 from app.sections.serving import ServingConfig
 from app.sections.tables import TablesConfig
-from app.sections.training import NetworkConfig, TrainingConfig
+from app.sections.training import NetworkConfig, TrainingConfig, TreesConfig
 from app.sections.tuning import AshaConfig, Dimension, TuningConfig
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "TablesConfig",
     "TimeReading",
     "TrainingConfig",
+    "TreesConfig",
     "TuningConfig",
     "WatchConfig",
 ]

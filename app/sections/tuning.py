@@ -24,6 +24,7 @@ FIXED = {
     "training.seed": JUDGES,
     "training.window_days": JUDGES,
     "training.refit": JUDGES,
+    "training.calibration": JUDGES,
     "training.min_epochs": JUDGES,
     "training.stop_tolerance": JUDGES,
     "training.experiment": COSTS,
@@ -119,7 +120,7 @@ class TuningConfig(Frozen):
         description="From a dotted key, training.learning_rate, to its values.",
     )
     metric: Literal["stop_loss"] = Field(
-        "stop_loss", description="Calibrated log loss on the rows that stop training."
+        "stop_loss", description="What early stopping judges by, on the rows that stop."
     )
     num_trials: int = Field(20, ge=1, description="Trials of the whole search, over all sessions.")
     max_minutes: float | None = Field(

@@ -1,4 +1,4 @@
-"""What one trial does: fit a network within this process, with a checkpoint an epoch in a folder.
+"""What one trial does: fit within this process, with a checkpoint an epoch in a folder.
 
 Knows encoded rows, fitting and the trial's folder; knows nothing of Ray, of other trials or of what
 comes next. A trial whose process died goes on from its last complete epoch.
@@ -7,27 +7,48 @@ comes next. A trial whose process died goes on from its last complete epoch.
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from app.config import Config
-from app.contracts.rows import Contract
 from app.data.features import Encoder, InputShape, Statistics
 from app.model.manifest import ArtifactAltered, read_folder, write_folder
+from app.model.tasks import LearningTask
 from app.sections import FeaturesConfig
-from app.training.assembly import Window, encode_rows, new_network
-from app.training.fitting import Rows, fit
+from app.training.assembly import new_network
+from app.training.boosting import Growth, grow
+from app.training.fitting import fit
+from app.training.rows import Rows
 from app.training.state import Epoch, FitState
+from app.training.window import Window, encode_rows
 
 TellEpoch = Callable[[Epoch, float], None]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a trial learns, and from which rows."""
+
+    shape: InputShape
+    task: LearningTask
+    train: Rows
+    stop: Rows
 
 
 class EncodedRows:
     """The rows of a search as an encoder sees them; what encoders are fitted from is kept."""
 
-    def __init__(self, contract: Contract, window: Window) -> None:
+    def __init__(self, window: Window) -> None:
         """Collect the statistics of the rows to train on."""
-        self._statistics = Statistics.collect(window.train, contract)
+        self._statistics = Statistics.collect(window.train, window.contract)
         self._window = window
+
+    @property
+    def task(self) -> LearningTask:
+        """What is learned from the rows."""
+        return self._window.task
 
     def encoder(self, features: FeaturesConfig) -> Encoder:
         """Fit an encoder with these settings."""
@@ -44,8 +65,7 @@ class EncodedRows:
 
 def run_trial(
     config: Config,
-    shape: InputShape,
-    rows: tuple[Rows, Rows],
+    material: Material,
     folder: Path,
     fingerprint: str,
     tell: TellEpoch,
@@ -67,9 +87,14 @@ def run_trial(
         tell(state.latest, time.perf_counter() - since)
         since = time.perf_counter()
 
-    train, stop = rows
-    network = new_network(config, shape)
-    fit(network, train, stop, config.training, resume=state, on_epoch=after_epoch)
+    training, task = config.training, material.task
+    rows = (material.train, material.stop)
+    if training.model == "trees":
+        growth = Growth(task, *rows, training, torch.get_num_threads())
+        grow(growth, resume=state, on_epoch=after_epoch)
+        return
+    network = new_network(config, material.shape, task)
+    fit(network, *rows, training, resume=state, on_epoch=after_epoch)
 
 
 def save_state(folder: Path, state: FitState, fingerprint: str) -> None:

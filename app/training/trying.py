@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import ray
 import ray.train
 import torch
@@ -18,13 +19,16 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from app.config import Config
 from app.contracts.rows import Contract
 from app.data.features import Encoder
+from app.data.splits import Split
 from app.model.manifest import read_folder
+from app.model.tasks import task_from
 from app.sections import FeaturesConfig
-from app.training.assembly import SECTIONS, Window
-from app.training.fitting import Rows
+from app.training.assembly import SECTIONS
+from app.training.rows import Rows
 from app.training.state import Epoch, FitState
 from app.training.train import make_trainer
-from app.training.trial import EncodedRows, run_trial
+from app.training.trial import EncodedRows, Material, run_trial
+from app.training.window import Window
 
 # Encoded rows are large: those of settings that no trial uses any more make room.
 MAX_ENCODERS = 4
@@ -33,15 +37,19 @@ MAX_ENCODERS = 4
 class RowsActor:
     """Encodes the rows of a search once for each setting of features, whoever asks."""
 
-    def __init__(self, contract: str, window: Window) -> None:
-        """Read the rows from the object store."""
-        self._rows = EncodedRows(Contract.model_validate_json(contract), window)
+    def __init__(self, contract: str, parts: tuple[pa.Table, Split]) -> None:
+        """Read the rows from the object store, where they lie with the part that each plays."""
+        self._rows = EncodedRows(Window(*parts, Contract.model_validate_json(contract)))
         self._encoder = lru_cache(MAX_ENCODERS)(self._fit)
         self._encoded = lru_cache(MAX_ENCODERS)(self._encode)
 
     def encoder(self, features: str) -> bytes:
         """Give the encoder of these settings as JSON."""
         return self._encoder(features)
+
+    def task(self) -> dict[str, Any]:
+        """Give what is learned, as its fields."""
+        return self._rows.task.model_dump()
 
     def rows(self, features: str) -> list[Any]:
         """Give references to the encoded rows, those to train on and those to stop."""
@@ -67,8 +75,7 @@ def fit_alone(settings: dict[str, Any], rows: Any, dataset: str, threads: int) -
     try:
         run_trial(
             config,
-            encoder.shape,
-            (encoded[0], encoded[1]),
+            Material(encoder.shape, task_from(ray.get(rows.task.remote())), *encoded),
             Path(settings["folder"]),
             _fingerprint(config, dataset),
             _tell,
@@ -78,14 +85,14 @@ def fit_alone(settings: dict[str, Any], rows: Any, dataset: str, threads: int) -
         tune.report({"failure": str(error), "number": 0, "stop_loss": float("inf")})
 
 
-def fit_with_workers(settings: dict[str, Any], rows: Any, window: Any, dataset: str) -> None:
+def fit_with_workers(settings: dict[str, Any], rows: Any, parts: Any, dataset: str) -> None:
     """Fit one trial on workers of Ray Train, which keeps its checkpoints in the trial's folder."""
     config = Config.model_validate_json(settings["config"])
     encoder = ray.get(rows.encoder.remote(config.features.model_dump_json()))
     fingerprint = _fingerprint(config, dataset)
     outcome = make_trainer(
         config,
-        ray.get(window),
+        Window(*ray.get(parts), config.contract),
         Encoder.from_json(encoder),
         fingerprint,
         Path(settings["folder"]),

@@ -26,12 +26,13 @@ from app.data.history import windows_of_any_size
 from app.data.snapshots import load_snapshot
 from app.data.tables import open_tables
 from app.model.manifest import write_file
-from app.training.assembly import SECTIONS, open_window
+from app.training.assembly import SECTIONS
 from app.training.searching import SpentStopper, StudySearcher, scheduler, trial_folder
 from app.training.study import Trials
 from app.training.train import DATA_CPUS, MAX_FAILURES, RunPlan, quieten_data, run_folder
 from app.training.trying import RowsActor, fit_alone, fit_with_workers
 from app.training.tuning import Search, SearchReport, Standing, report_of
+from app.training.window import open_window
 
 ENVIRONMENT = {
     # Nothing of a trial is written but what the study keeps.
@@ -128,8 +129,9 @@ def _run(config: Config, plan: SearchPlan, run: str, search: Search) -> None:
     table = load_snapshot(
         open_tables(config), config.contract, plan.dataset, compute=windows_of_any_size
     )
-    window = ray.put(open_window(config, table, plan.dataset.end))
-    rows = ray.remote(num_cpus=0)(RowsActor).remote(config.contract.model_dump_json(), window)
+    window = open_window(config, table, plan.dataset.end)
+    parts = ray.put((window.table, window.split))
+    rows = ray.remote(num_cpus=0)(RowsActor).remote(config.contract.model_dump_json(), parts)
     is_alone, dataset = _is_alone(config), plan.dataset.digest
     if is_alone:
         threads = min(config.training.threads_per_worker, (os.cpu_count() or 1) // num_at_a_time)
@@ -137,9 +139,7 @@ def _run(config: Config, plan: SearchPlan, run: str, search: Search) -> None:
             fit_alone, rows=rows, dataset=dataset, threads=max(threads, 1)
         )
     else:
-        trainable = tune.with_parameters(
-            fit_with_workers, rows=rows, window=window, dataset=dataset
-        )
+        trainable = tune.with_parameters(fit_with_workers, rows=rows, parts=parts, dataset=dataset)
     cpus = config.training.cpus_per_worker if is_alone else DRIVER_CPUS
     searcher = StudySearcher(search, run_folder(config, run))
     with tempfile.TemporaryDirectory(prefix="mainspring-tune-") as folder:

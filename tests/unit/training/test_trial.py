@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from app.config import Config
-from app.training.assembly import open_window
 from app.training.space import trial_config
 from app.training.state import Epoch
-from app.training.trial import EncodedRows, last_state, run_trial
+from app.training.trial import EncodedRows, Material, last_state, run_trial
+from app.training.window import open_window
 from tests.learning_world import END, make_config, make_rows
 
 
@@ -23,7 +23,7 @@ def config(tmp_path: Path) -> Config:
 
 def run(config: Config, folder: Path, kill_at: int = 0) -> list[Epoch]:
     """Run a trial; with `kill_at`, its process ends after it told that epoch for the first time."""
-    encoded = EncodedRows(config.contract, open_window(config, make_rows(), END))
+    encoded = EncodedRows(open_window(config, make_rows(), END))
     encoder = encoded.encoder(config.features)
     told: list[Epoch] = []
 
@@ -32,12 +32,12 @@ def run(config: Config, folder: Path, kill_at: int = 0) -> list[Epoch]:
         if epoch.number == kill_at and seconds:
             raise Killed
 
-    rows = encoded.rows(encoder)
+    material = Material(encoder.shape, encoded.task, *encoded.rows(encoder))
     if kill_at:
         with pytest.raises(Killed):
-            run_trial(config, encoder.shape, rows, folder, "trial", tell)
+            run_trial(config, material, folder, "trial", tell)
     else:
-        run_trial(config, encoder.shape, rows, folder, "trial", tell)
+        run_trial(config, material, folder, "trial", tell)
     return told
 
 
