@@ -89,10 +89,11 @@ def fit_with_workers(settings: dict[str, Any], rows: Any, parts: Any, dataset: s
     """Fit one trial on workers of Ray Train, which keeps its checkpoints in the trial's folder."""
     config = Config.model_validate_json(settings["config"])
     encoder = ray.get(rows.encoder.remote(config.features.model_dump_json()))
+    table, split = ray.get(parts)
     fingerprint = _fingerprint(config, dataset)
     outcome = make_trainer(
         config,
-        Window(*ray.get(parts), config.contract),
+        Window(table, split, config.contract),
         Encoder.from_json(encoder),
         fingerprint,
         Path(settings["folder"]),
