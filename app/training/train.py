@@ -26,6 +26,7 @@ from ray.train import (
     RunConfig,
     ScalingConfig,
     TrainingFailedError,
+    UserCallback,
 )
 from ray.train.torch import TorchTrainer
 from ray.train.xgboost import XGBoostTrainer
@@ -93,7 +94,7 @@ def train(
     if (finished := _finished(config, dataset, run)) is not None:
         return finished
     started = time.perf_counter()
-    _quieten_data()
+    quieten_data()
     new = RunPlan(
         dataset=dataset,
         created_at=created_at,
@@ -134,7 +135,7 @@ def _made_under(plan: RunPlan, outcome: Result) -> Circumstances:
     return plan.circumstances.model_copy(update={"workers": workers})
 
 
-def _quieten_data() -> None:
+def quieten_data() -> None:
     """Leave the output to what people read: the job's own lines."""
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -166,15 +167,34 @@ def _fit_network(
     config: Config, window: Window, encoder: Encoder, dataset: DatasetVersion, run: str
 ) -> Result:
     """Run the workers."""
+    trainer = make_trainer(
+        config, window, encoder, _fingerprint(config, dataset), run_folder(config, run)
+    )
+    try:
+        return trainer.fit()
+    except TrainingFailedError as error:
+        *_, reason = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise RunFailed(f"run {run} failed {MAX_FAILURES + 1} times: {reason}") from error
+
+
+def make_trainer(
+    config: Config,
+    window: Window,
+    encoder: Encoder,
+    fingerprint: str,
+    folder: Path,
+    callbacks: Sequence[UserCallback] = (),
+) -> TorchTrainer | XGBoostTrainer:
+    """Make the trainer of a run, which keeps its checkpoints in a folder and goes on from them."""
     training = config.training
     trainer_class = XGBoostTrainer if training.model == "trees" else TorchTrainer
-    trainer = trainer_class(
+    return trainer_class(
         train_loop,
         train_loop_config={
             "training": training.model_dump_json(),
             "shape": encoder.shape.model_dump_json(),
             "task": window.task.model_dump(),
-            "fingerprint": _fingerprint(config, dataset),
+            "fingerprint": fingerprint,
         },
         datasets={
             "train": _encoded(config.contract, encoder, window.labelled_train),
@@ -189,18 +209,14 @@ def _fit_network(
             resources_per_worker={"CPU": training.cpus_per_worker},
         ),
         run_config=RunConfig(  # type: ignore[call-arg]  # Typed as the version before.
-            name=run,
-            storage_path=str(run_folder(config, run).parent),
+            name=folder.name,
+            storage_path=str(folder.parent),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
+            callbacks=list(callbacks),  # type: ignore[arg-type]
             worker_runtime_env={"env_vars": _worker_environment(training)},
         ),
     )
-    try:
-        return trainer.fit()
-    except TrainingFailedError as error:
-        *_, reason = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise RunFailed(f"run {run} failed {MAX_FAILURES + 1} times: {reason}") from error
 
 
 def _worker_environment(training: TrainingConfig) -> dict[str, str]:
