@@ -24,10 +24,11 @@ class Results:
         """Read what is there; a line that was left half-written counts for nothing."""
         self._file = file
         self._records: dict[str, Record] = {}
-        if file.exists():
-            for line in file.read_text().splitlines():
-                record = _read(line)
-                self._records |= {record["key"]: record} if record else {}
+        text = file.read_text() if file.exists() else ""
+        self._is_torn = bool(text) and not text.endswith("\n")
+        for line in text.splitlines():
+            record = _read(line)
+            self._records |= {record["key"]: record} if record else {}
 
     def get(self, key: str) -> Record | None:
         """Give a result, if it is there."""
@@ -38,7 +39,9 @@ class Results:
         kept = {"key": key, **record}
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._file.open("a") as file:
-            file.write(json.dumps(kept) + "\n")
+            # A line that an interrupted run left unfinished must not swallow this one.
+            file.write("\n" * self._is_torn + json.dumps(kept) + "\n")
+        self._is_torn = False
         self._records[key] = kept
         return kept
 
