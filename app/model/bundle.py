@@ -9,37 +9,54 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import pyarrow as pa
-import torch
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from app.contracts.rows import Contract
-from app.data.features import Encoded, Encoder, InputShape
+from app.data.features import Encoded, Encoder
 from app.data.profile import Profile
-from app.model.calibration import Calibrator
+from app.model import networks, trees
+from app.model.calibration import Correction, read_calibrator
 from app.model.manifest import ArtifactAltered, digest_of, read_folder, write_folder
-from app.model.networks import TabularNetwork
-from app.sections import NetworkConfig
+from app.model.tasks import LearningTask, Top
 
-__all__ = ["ArtifactAltered", "ModelBundle", "member_mean"]
+__all__ = ["ArtifactAltered", "ModelBundle"]
 
-# Keeps the widened batch within the processor's cache and memory bounded for any table.
-PREDICT_ROWS = 2048
-FILES = (
+# Files of every bundle. One more holds what was learned: a network's weights, or trees.
+DESCRIPTIONS = (
     "contract.json",
     "encoder.json",
     "network.json",
-    "weights.safetensors",
     "calibrator.json",
     "profile.json",
     "card.json",
 )
+LEARNED = (networks.WEIGHTS, trees.TREES)
+
+
+class Learned(Protocol):
+    """What was learned from encoded rows, whatever kind of model it is."""
+
+    task: LearningTask
+
+    def predict(self, encoded: Encoded) -> NDArray[np.float64]:
+        """Predict before calibration: [B], of several classes [B, C]."""
+
+    @property
+    def size(self) -> Mapping[str, int]:
+        """Say how large it is, by what it is large in."""
+
+    def description(self) -> dict[str, object]:
+        """Say what it is made from, as JSON."""
+
+    def content(self) -> tuple[str, bytes]:
+        """Give the name and the bytes of the file that holds what was learned."""
 
 
 @dataclass(frozen=True)
@@ -48,25 +65,48 @@ class ModelBundle:
 
     contract: Contract
     encoder: Encoder
-    network: TabularNetwork
-    calibrator: Calibrator
+    network: Learned
+    calibrator: Correction
     profile: Profile
     card: Mapping[str, object]
 
     def predict(self, table: pa.Table) -> NDArray[np.float64]:
-        """Give the probability of the label for each row; the only definition of a prediction.
+        """Predict each row; the only definition of a prediction.
 
-        Takes accepted rows with the contract's feature columns; others are ignored. A row's figure
-        does not depend on its neighbours beyond 1e-6. The number of torch threads is the caller's.
-        Raises ValueError when a column is missing.
+        Of a binary label the probability [B], of several classes the probability of each [B, C] in
+        the contract's order, of a number its value [B], of a ranking a score [B] whose order within
+        a list is all that it means. Takes accepted rows with the contract's feature columns; others
+        are ignored. A row's figure does not depend on its neighbours beyond 1e-6. The number of
+        torch threads is the caller's. Raises ValueError when a column is missing.
         """
         return self.calibrator.apply(self.uncalibrated(table))
 
-    def uncalibrated(self, table: pa.Table) -> NDArray[np.float64]:
-        """Give probabilities before calibration: what a calibrator is fitted on."""
-        return member_mean(self.network, self.encoder.transform(table))
+    def top(self, table: pa.Table, k: int) -> list[Top]:
+        """Give the first k, best first: classes of each row, or rows of each list.
 
-    def with_calibrator(self, calibrator: Calibrator, card: Mapping[str, object]) -> Self:
+        Lists come in the order in which they begin, and a place is a row of the table. Follows from
+        `predict` alone. Raises ValueError for a task that has nothing to choose from.
+        """
+        task = self.contract.task
+        if task not in ("multiclass", "ranking"):
+            raise ValueError(f"{task} has no top {k}: it predicts one number a row; use predict")
+        predictions = self.predict(table)
+        if task == "multiclass":
+            return [Top.of(row, k) for row in predictions]
+        column = pc.dictionary_encode(table[self.contract.group].combine_chunks(), "encode")
+        lists = column.indices.to_numpy()
+        tops = []
+        for number in range(len(column.dictionary)):
+            rows = np.flatnonzero(lists == number)
+            top = Top.of(predictions[rows], k)
+            tops.append(top.model_copy(update={"places": tuple(rows[list(top.places)].tolist())}))
+        return tops
+
+    def uncalibrated(self, table: pa.Table) -> NDArray[np.float64]:
+        """Give predictions before calibration: what a calibrator is fitted on."""
+        return self.network.predict(self.encoder.transform(table))
+
+    def with_calibrator(self, calibrator: Correction, card: Mapping[str, object]) -> Self:
         """Give the same model with another calibrator and card."""
         return replace(self, calibrator=calibrator, card=card)
 
@@ -78,23 +118,16 @@ class ModelBundle:
     @cached_property
     def files(self) -> dict[str, bytes]:
         """The content of every file but the manifest: equal bundles give equal bytes."""
-        network = {
-            "config": self.network.config.model_dump(),
-            "shape": self.network.shape.model_dump(),
-        }
-        weights = {
-            name: tensor.cpu().contiguous() for name, tensor in self.network.state_dict().items()
-        }
         contents = (
             self.contract.model_dump_json(indent=1).encode(),
             self.encoder.to_json(),
-            _json(network),
-            save(weights),
+            _json(self.network.description()),
             self.calibrator.to_json(),
             self.profile.to_json(),
             _json(self.card),
         )
-        return dict(zip(FILES, contents, strict=True))
+        name, learned = self.network.content()
+        return {**dict(zip(DESCRIPTIONS, contents, strict=True)), name: learned}
 
     def save(self, folder: Path) -> str:
         """Write all files, the manifest last, and return the digest."""
@@ -107,7 +140,7 @@ class ModelBundle:
         Raises ArtifactAltered when a file is missing, added, changed or not what its name says.
         """
         files = read_folder(folder, digest)
-        if sorted(files) != sorted(FILES):
+        if not any(set(files) == {*DESCRIPTIONS, name} for name in LEARNED):
             raise ArtifactAltered(f"{folder}: is no model bundle; got {', '.join(sorted(files))}")
         try:
             return cls._from_files(files)
@@ -116,43 +149,21 @@ class ModelBundle:
 
     @classmethod
     def _from_files(cls, files: Mapping[str, bytes]) -> Self:
-        document = json.loads(files["network.json"])
-        network = TabularNetwork(
-            NetworkConfig.model_validate(document["config"]),
-            InputShape.model_validate(document["shape"]),
-        )
-        network.load_state_dict(load(files["weights.safetensors"]))
-        network.eval().requires_grad_(False)
         return cls(
             contract=Contract.model_validate_json(files["contract.json"]),
             encoder=Encoder.from_json(files["encoder.json"]),
-            network=network,
-            calibrator=Calibrator.from_json(files["calibrator.json"]),
+            network=_learned(files),
+            calibrator=read_calibrator(files["calibrator.json"]),
             profile=Profile.from_json(files["profile.json"]),
             card=json.loads(files["card.json"]),
         )
 
 
-def member_mean(network: TabularNetwork, encoded: Encoded) -> NDArray[np.float64]:
-    """Score encoded rows in pieces, with dropout off and the network left as it was."""
-    device = network.head_KH.device
-    numbers, categories = torch.from_numpy(encoded.numbers), torch.from_numpy(encoded.categories)
-    was_training = network.training
-    if was_training:
-        network.eval()
-    with torch.inference_mode():
-        parts = [
-            network.probability(
-                numbers[i : i + PREDICT_ROWS].to(device),
-                categories[i : i + PREDICT_ROWS].to(device),
-            )
-            for i in range(0, len(encoded), PREDICT_ROWS)
-        ]
-    if was_training:
-        network.train()
-    if not parts:
-        return np.empty(0, np.float64)
-    return torch.cat(parts).cpu().numpy().astype(np.float64)
+def _learned(files: Mapping[str, bytes]) -> Learned:
+    document = json.loads(files["network.json"])
+    if networks.WEIGHTS in files:
+        return networks.restore_network(document, files[networks.WEIGHTS])
+    return trees.Trees.restore(document, files[trees.TREES])
 
 
 def _json(document: Mapping[str, object]) -> bytes:

@@ -1,4 +1,7 @@
-"""The tabular network: piecewise-linear numbers, embeddings, an ensemble that shares its weights.
+"""Networks over encoded rows: our own tabular one, and a user's own module by its import path.
+
+The tabular network has piecewise-linear numbers, embeddings, and an ensemble that shares its
+weights; with one member it is a plain MLP.
 
 Sources: Gorishniy et al., On embeddings for numerical features (2022) for the piecewise-linear
 encoding; Gorishniy et al., TabM (2025) and Wen et al., BatchEnsemble (2020) for members that share
@@ -7,23 +10,154 @@ training.
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from app.data.features import NULL_POSITION, InputShape
+from app.data.features import NULL_POSITION, Encoded, InputShape
+from app.model.modules import load_module
+from app.model.tasks import BinaryTask, LearningTask, task_from
 from app.sections import NetworkConfig
 
 assert NULL_POSITION == -1.0  # The widening below relies on it.
+WEIGHTS = "weights.safetensors"
+# Keeps the widened batch within the processor's cache and memory bounded for any table.
+PREDICT_ROWS = 2048
 
 
-class TabularNetwork(nn.Module):
+class Network(nn.Module):
+    """Logits [B, K, O] of K members and O outputs, and what the task makes of them."""
+
+    def __init__(self, config: NetworkConfig, shape: InputShape, task: LearningTask) -> None:
+        """Keep what the network is made from."""
+        super().__init__()
+        self.config, self.shape, self.task = config, shape, task
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def size(self) -> dict[str, int]:
+        """Say how large the network is."""
+        return {"num_parameters": sum(each.numel() for each in self.parameters())}
+
+    def description(self) -> dict[str, object]:
+        """Say what the network is made from, as JSON."""
+        return {
+            "config": self.config.model_dump(),
+            "shape": self.shape.model_dump(),
+            "task": self.task.model_dump(),
+        }
+
+    def content(self) -> tuple[str, bytes]:
+        """Give the weights' file: its name and bytes."""
+        weights = {name: each.cpu().contiguous() for name, each in self.state_dict().items()}
+        return WEIGHTS, save(weights)
+
+    def prediction(self, numbers_BF: Tensor, categories_BC: Tensor) -> Tensor:
+        """Give predictions before calibration: [B], of several classes [B, C]."""
+        return self.task.predict(self(numbers_BF, categories_BC))
+
+    def predict(self, encoded: Encoded) -> NDArray[np.float64]:
+        """Predict encoded rows in pieces, with dropout off and the network left as it was."""
+        numbers, categories = (
+            torch.from_numpy(encoded.numbers),
+            torch.from_numpy(encoded.categories),
+        )
+        was_training = self.training
+        if was_training:
+            self.eval()
+        with torch.inference_mode():
+            parts = [
+                self.prediction(
+                    numbers[first : first + PREDICT_ROWS].to(self.device),
+                    categories[first : first + PREDICT_ROWS].to(self.device),
+                )
+                for first in range(0, max(len(encoded), 1), PREDICT_ROWS)
+            ]
+        if was_training:
+            self.train()
+        return torch.cat(parts).cpu().numpy().astype(np.float64)
+
+
+def build_network(
+    config: NetworkConfig, shape: InputShape, task: LearningTask, source_digest: str | None = None
+) -> Network:
+    """Make the network that the configuration names, with weights from torch's global generator.
+
+    Raises ValueError when a user's module cannot be had or is another than `source_digest` says.
+    """
+    if config.module is None:
+        return TabularNetwork(config, shape, task)
+    return UserNetwork(config, shape, task, source_digest)
+
+
+def restore_network(document: Mapping[str, Any], weights: bytes) -> Network:
+    """Make the network that `description` and `content` were of, to predict with."""
+    network = build_network(
+        NetworkConfig.model_validate(document["config"]),
+        InputShape.model_validate(document["shape"]),
+        task_from(document["task"]),
+        document.get("source"),
+    )
+    network.load_state_dict(load(weights))
+    return network.eval().requires_grad_(False)
+
+
+class UserNetwork(Network):
+    """A user's own torch module, made as `Class(shape, num_outputs, **options)`.
+
+    It takes numbers [B, F] as positions among quantile edges (-1 for a null) and codes [B, C], and
+    gives logits [B, O], or [B, K, O] of K members.
+    """
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        shape: InputShape,
+        task: LearningTask,
+        source_digest: str | None,
+    ) -> None:
+        """Import the module and make it. Raises ValueError, see load_module."""
+        super().__init__(config, shape, task)
+        assert config.module is not None
+        loaded = load_module(config.module, source_digest)
+        self.source_digest = loaded.source_digest
+        self.module = loaded.make(shape, task.num_outputs, config.options)
+
+    def description(self) -> dict[str, object]:
+        """Say what the network is made from; its source by digest."""
+        return {**super().description(), "source": self.source_digest}
+
+    def forward(self, numbers_BF: Tensor, categories_BC: Tensor) -> Tensor:
+        """Give logits [B, K, O]. Raises ValueError when the module gives another shape."""
+        logits: Tensor = self.module(numbers_BF, categories_BC)
+        if logits.dim() == 2:
+            logits = logits[:, None]
+        expected = (len(numbers_BF), self.task.num_outputs)
+        if logits.dim() != 3 or (logits.shape[0], logits.shape[2]) != expected:
+            raise ValueError(
+                f"training.network.module: {self.config.module} gave {tuple(logits.shape)} for "
+                f"{expected[0]} rows; give [B, {expected[1]}] or [B, members, {expected[1]}]"
+            )
+        return logits
+
+
+class TabularNetwork(Network):
     """Logits of every member for encoded rows."""
 
-    def __init__(self, config: NetworkConfig, shape: InputShape) -> None:
-        """Draw initial weights from torch's global generator."""
-        super().__init__()
-        self.config, self.shape = config, shape
+    def __init__(
+        self, config: NetworkConfig, shape: InputShape, task: LearningTask | None = None
+    ) -> None:
+        """Draw initial weights from torch's global generator; without a task it is binary."""
+        super().__init__(config, shape, task or BinaryTask())
         source, sign, offset = _widening(shape)
         self.register_buffer("source_D", source, persistent=False)
         self.register_buffer("sign_D", sign, persistent=False)
@@ -39,10 +173,11 @@ class TabularNetwork(nn.Module):
             MemberLinear(config.hidden, config.hidden, config.num_members)
             for _ in range(config.num_layers - 1)
         )
-        self.head_KH = nn.Parameter(
-            torch.randn(config.num_members, config.hidden) / math.sqrt(config.hidden)
+        num_outputs = self.task.num_outputs
+        self.head_KHO = nn.Parameter(
+            torch.randn(config.num_members, config.hidden, num_outputs) / math.sqrt(config.hidden)
         )
-        self.head_bias_K = nn.Parameter(torch.zeros(config.num_members))
+        self.head_bias_KO = nn.Parameter(torch.zeros(config.num_members, num_outputs))
 
     def widen(self, numbers_BF: Tensor) -> Tensor:
         """Widen positions to a column a bin: 1 below the value's bin, the fraction in it, 0 above.
@@ -56,19 +191,21 @@ class TabularNetwork(nn.Module):
         ).clamp_(0, 1)
 
     def forward(self, numbers_BF: Tensor, categories_BC: Tensor) -> Tensor:
-        """Give logits [B, K] of K members; a probability is the mean of their sigmoids."""
+        """Give logits [B, K, O] of K members and O outputs."""
         wide_BD = self.widen(numbers_BF)
         embedded_BE = self.embedding(categories_BC + self.get_buffer("first_code_C")).flatten(1)
         # Each activation runs on the layout in which its product was written.
         hidden_KBH = self._activate(self.first.from_shared(wide_BD, embedded_BE)).transpose(0, 1)
         for layer in self.rest:
             hidden_KBH = self._activate(layer(hidden_KBH))
-        logits_KB = (hidden_KBH * self.head_KH[:, None]).sum(2) + self.head_bias_K[:, None]
-        return logits_KB.T
+        return self._head(hidden_KBH).transpose(0, 1)
 
-    def probability(self, numbers_BF: Tensor, categories_BC: Tensor) -> Tensor:
-        """Give probabilities [B]: the mean over members."""
-        return torch.sigmoid(self(numbers_BF, categories_BC)).mean(1)
+    def _head(self, hidden_KBH: Tensor) -> Tensor:
+        if self.task.num_outputs == 1:
+            # Faster than a product of matrices with one column, forward and backward.
+            logits_KB = (hidden_KBH * self.head_KHO.transpose(1, 2)).sum(2) + self.head_bias_KO
+            return logits_KB[:, :, None]
+        return torch.baddbmm(self.head_bias_KO[:, None], hidden_KBH, self.head_KHO)
 
     def _activate(self, hidden: Tensor) -> Tensor:
         hidden = torch.relu(hidden)

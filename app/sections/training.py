@@ -5,27 +5,64 @@ Knows names, bounds and units; knows nothing of files, or of the parts that read
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from app.contracts.rows import Frozen
 from app.sections.data import SplitConfig
 
 
 class NetworkConfig(Frozen):
-    """Shape of the tabular network."""
+    """Shape of the tabular network, or a module of your own in its place."""
 
     hidden: int = Field(256, ge=8)
     num_layers: int = Field(2, ge=1, le=8)
-    num_members: int = Field(1, ge=1, le=64, description="Members of the weight-sharing ensemble.")
+    num_members: int = Field(
+        1, ge=1, le=64, description="Members of the weight-sharing ensemble; 1 is a plain MLP."
+    )
     embedding: int = Field(8, ge=1, le=256)
     dropout: float = Field(0.3, ge=0, lt=1)
+    module: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$",
+        exclude_if=lambda module: module is None,
+        description="package.module:Class of a torch module, made as "
+        "Class(shape, num_outputs, **options); the sizes above are then not used.",
+    )
+    options: dict[str, JsonValue] = Field(
+        {}, exclude_if=lambda options: not options, description="What the module is made with."
+    )
+
+
+class TreesConfig(Frozen):
+    """Gradient-boosted trees, in XGBoost's terms."""
+
+    trees_per_epoch: int = Field(
+        25, ge=1, description="Trees added before the stop rows judge, and a checkpoint is kept."
+    )
+    max_depth: int = Field(6, ge=1, le=24)
+    learning_rate: float = Field(0.06, gt=0, le=1)
+    min_child_weight: float = Field(5.0, ge=0)
+    row_share: float = Field(0.8, gt=0, le=1, description="Of the rows, drawn for each tree.")
+    column_share: float = Field(0.8, gt=0, le=1, description="Of the columns, drawn for each tree.")
+    l2: float = Field(1.0, ge=0)
+    max_bins: int = Field(256, ge=2, le=1024)
 
 
 class TrainingConfig(Frozen):
     """One training run."""
 
     seed: int = 7
+    model: Literal["network", "trees"] = Field(
+        "network",
+        exclude_if=lambda model: model == "network",
+        description="trees: gradient-boosted ones; needs pip install 'mainspring[trees]'.",
+    )
     network: NetworkConfig = NetworkConfig()
+    trees: TreesConfig = Field(
+        TreesConfig(),
+        exclude_if=lambda trees: trees == TreesConfig(),
+        description="What the trees are grown with; epochs, patience and refit are those below.",
+    )
     split: SplitConfig = SplitConfig()
     epochs: int = Field(8, ge=1)
     min_epochs: int = Field(
@@ -50,6 +87,13 @@ class TrainingConfig(Frozen):
         ge=0,
         lt=1,
         description="Decay a step of the weights' average; 0 keeps the last step.",
+    )
+    # Absent from the JSON as it stands: an older run's configuration has the same digest.
+    calibration: Literal["platt", "temperature", "isotonic", "none", "auto"] = Field(
+        "platt",
+        exclude_if=lambda kind: kind == "platt",
+        description="How predictions are corrected on the stop rows: platt is the usual way of a "
+        "task (a temperature for several classes, a line for numbers); auto cross-validates.",
     )
     num_workers: int = Field(1, ge=1)
     cpus_per_worker: float = Field(1.0, gt=0)

@@ -9,36 +9,31 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from app.config import Config
-from app.contracts.records import DatasetVersion, Evaluation, HeldOutShare, ModelVersion
-from app.contracts.rows import Contract
+from app.contracts.records import (
+    DatasetVersion,
+    Evaluation,
+    ModelVersion,
+    TaskEvaluation,
+)
 from app.data.features import Encoder, InputShape, Statistics
 from app.data.profile import Profile
-from app.data.splits import (
-    GATE,
-    STOP,
-    TRAIN,
-    Split,
-    split_days,
-    split_keys,
-    split_shares,
-)
-from app.model.bundle import ModelBundle
-from app.model.calibration import Calibrator
+from app.model.bundle import Learned, ModelBundle
+from app.model.calibration import Calibrator, fit_calibrator
 from app.model.evaluation import evaluate
-from app.model.networks import TabularNetwork
-from app.training.fitting import Rows, fit
+from app.model.networks import Network, build_network
+from app.model.tasks import BinaryTask, LearningTask
+from app.training.boosting import Growth, grow, trees_of
+from app.training.fitting import fit
 from app.training.state import FitState
+from app.training.window import Window, encode_rows, held_out_share, open_window
 
 SCORED_ROWS = 20_000
 # All that decides what a model is made of, beside the rows.
@@ -47,53 +42,11 @@ SOURCES = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
-class Window:
-    """The rows of a snapshot with the part that each plays."""
-
-    table: pa.Table
-    split: Split
-
-    @cached_property
-    def known(self) -> NDArray[np.bool_]:
-        """Which rows have a known outcome."""
-        known: NDArray[np.bool_] = pc.equal(self.table["state"], "known").to_numpy()
-        return known
-
-    @cached_property
-    def train(self) -> pa.Table:
-        """Rows that the encoder is fitted on, with or without an outcome."""
-        return self._rows(self.split.mask(TRAIN))
-
-    @cached_property
-    def labelled_train(self) -> pa.Table:
-        """Rows that the network is fitted on."""
-        return self._rows(self.split.mask(TRAIN) & self.known)
-
-    @cached_property
-    def labelled_stop(self) -> pa.Table:
-        """Rows that stop training and fit the calibrator."""
-        return self._rows(self.split.mask(STOP) & self.known)
-
-    @cached_property
-    def shaping(self) -> pa.Table:
-        """Every row that shapes the model: none of a gate day."""
-        return self._rows(~self.split.mask(GATE))
-
-    @property
-    def held_out_days(self) -> tuple[str, ...]:
-        """UTC dates that shape nothing."""
-        return tuple(day.isoformat() for day in self.split.gate_days)
-
-    def _rows(self, mask: NDArray[np.bool_]) -> pa.Table:
-        return self.table.filter(pa.array(mask)).combine_chunks()
-
-
-@dataclass(frozen=True)
 class Fitted:
     """A bundle and how it came to be."""
 
     bundle: ModelBundle
-    evaluation: Evaluation
+    evaluation: Evaluation | TaskEvaluation
     window: Window
     state: FitState
 
@@ -118,49 +71,21 @@ class Fitted:
         )
 
 
-def open_window(config: Config, table: pa.Table, end: datetime) -> Window:
-    """Divide the rows of a loaded snapshot that ends at `end`.
-
-    Raises ValueError when no row with a known outcome is left to train or to stop.
-    """
-    window = Window(table, _divide(config, table, end))
-    for name, rows in (
-        ("train on", window.labelled_train),
-        ("stop training", window.labelled_stop),
-    ):
-        if len(np.unique(rows["label"].to_numpy())) < 2:
-            raise ValueError(
-                f"the window that ends {end.isoformat()} has {len(rows)} rows with known outcomes "
-                f"to {name}, not both outcomes among them; widen training.window_days or wait"
-            )
-    return window
-
-
-def _divide(config: Config, table: pa.Table, end: datetime) -> Split:
-    split, seed = config.training.split, config.training.seed
-    if split.by == "day":
-        return split_days(table["prediction_time"], end, split, seed)
-    contract = config.contract
-    return split_shares(split_keys(table, split.by, contract.id, contract.entity), split, seed)
-
-
-def held_out_share(config: Config) -> HeldOutShare | None:
-    """Name the rows that a split by id or entity keeps for the gate; None for a split by day."""
-    split = config.training.split
-    if split.by == "day":
-        return None
-    return HeldOutShare(by=split.by, seed=config.training.seed, share=split.gate_share)
-
-
-def encode_rows(encoder: Encoder, table: pa.Table) -> Rows:
-    """Encode rows with known outcomes."""
-    return Rows(encoder.transform(table), table["label"].to_numpy().astype(np.int64))
-
-
-def new_network(config: Config, shape: InputShape) -> TabularNetwork:
+def new_network(config: Config, shape: InputShape, task: LearningTask | None = None) -> Network:
     """Make the network with the initial weights that the seed gives, the same everywhere."""
     torch.manual_seed(config.training.seed)
-    return TabularNetwork(config.training.network, shape)
+    return build_network(config.training.network, shape, task or BinaryTask())
+
+
+def restore(
+    config: Config, shape: InputShape, task: LearningTask, weights: Mapping[str, Tensor]
+) -> Learned:
+    """Make the model that the tensors of a state hold, to predict with."""
+    if config.training.model == "trees":
+        return trees_of(config.training, shape, task, weights)
+    network = new_network(config, shape, task)
+    network.load_state_dict(weights)
+    return network.requires_grad_(False).eval()
 
 
 def assemble(
@@ -177,15 +102,13 @@ def assemble(
     """
 
     def draft(weights: Mapping[str, Tensor]) -> ModelBundle:
-        network = new_network(config, encoder.shape)
-        network.load_state_dict(weights)
-        network.requires_grad_(False).eval()
+        learned = restore(config, encoder.shape, window.task, weights)
         nothing = Profile.for_encoder(encoder)
-        return ModelBundle(config.contract, encoder, network, Calibrator(), nothing, {})
+        return ModelBundle(config.contract, encoder, learned, Calibrator(), nothing, {})
 
-    labels = window.labelled_stop["label"].to_numpy().astype(np.int64)
+    labels = window.labelled_stop["label"].to_numpy()
     raw = draft(state.best).uncalibrated(window.labelled_stop)
-    calibrator = Calibrator.fit(raw, labels)
+    calibrator = fit_calibrator(config.training.calibration, raw, labels, config.contract.task)
     evaluation = evaluate(labels, calibrator.apply(raw), seed=config.training.seed)
     final = draft(state.final).with_calibrator(calibrator, {})
     profile = _profile(final, window.shaping)
@@ -197,7 +120,7 @@ def assemble(
         "seed": config.training.seed,
         "num_train_rows": len(window.labelled_train),
         "num_stop_rows": len(window.labelled_stop),
-        "num_parameters": sum(p.numel() for p in final.network.parameters()),
+        **final.network.size,
         "held_out_days": list(window.held_out_days),
         "held_out_share": share.model_dump() if (share := held_out_share(config)) else None,
         "best_epoch": state.best_epoch,
@@ -225,12 +148,16 @@ def fit_in_process(
     """
     window = open_window(config, table, end)
     encoder = Encoder.fit(Statistics.collect(window.train, config.contract), config.features)
-    network = new_network(config, encoder.shape)
     train, stop = (
         encode_rows(encoder, window.labelled_train),
         encode_rows(encoder, window.labelled_stop),
     )
-    state = fit(network, train, stop, config.training, on_epoch=on_epoch)
+    if config.training.model == "trees":
+        growth = Growth(window.task, train, stop, config.training, torch.get_num_threads())
+        state = grow(growth, on_epoch=on_epoch)
+    else:
+        network = new_network(config, encoder.shape, window.task)
+        state = fit(network, train, stop, config.training, on_epoch=on_epoch)
     return assemble(config, window, encoder, state, facts or {})
 
 
@@ -242,13 +169,9 @@ def code_version() -> str:
     return digest.hexdigest()[:16]
 
 
-def required_columns(contract: Contract) -> list[str]:
-    """Name the columns of a snapshot that training reads."""
-    return [column.name for column in contract.features] + ["prediction_time", "label", "state"]
-
-
 def _profile(bundle: ModelBundle, rows: pa.Table) -> Profile:
     """Profile all rows, and the predictions of evenly spread ones: less cost, the same shape."""
     step = max(len(rows) // SCORED_ROWS, 1)
-    scores = bundle.predict(rows.take(np.arange(0, len(rows), step)))
+    predictions = bundle.predict(rows.take(np.arange(0, len(rows), step)))
+    scores = bundle.network.task.summary(predictions)
     return Profile.for_encoder(bundle.encoder, scores).add(rows).add_scores(scores)

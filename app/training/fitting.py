@@ -6,23 +6,19 @@ so that a run that was interrupted and resumed ends with the same weights as one
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
 
-from app.data.features import Encoded
-from app.model.bundle import member_mean
-from app.model.calibration import Calibrator
-from app.model.evaluation import log_loss
-from app.model.networks import TabularNetwork
+from app.model.networks import Network
+from app.model.outcomes import calibrated_loss
 from app.sections import TrainingConfig
 from app.training.averaging import WeightAverage
+from app.training.rows import Rows
 from app.training.state import Epoch, FitState
 
 WARMUP_STEPS = 100
@@ -30,30 +26,6 @@ WARMUP_STEPS = 100
 
 class TrainingDiverged(ValueError):
     """The loss stopped being a number."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Encoded rows with their outcomes."""
-
-    encoded: Encoded
-    labels: NDArray[np.int64]
-    """[B], 0 or 1."""
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def part(self, number: int, of: int) -> "Rows":
-        """Take every `of`-th row from `number` on."""
-        numbers, categories = self.encoded.numbers[number::of], self.encoded.categories[number::of]
-        return Rows(Encoded(numbers, categories), self.labels[number::of])
-
-    def and_(self, other: "Rows") -> "Rows":
-        """Put rows after these."""
-        mine, theirs = self.encoded, other.encoded
-        numbers = np.concatenate([mine.numbers, theirs.numbers])
-        categories = np.concatenate([mine.categories, theirs.categories])
-        return Rows(Encoded(numbers, categories), np.concatenate([self.labels, other.labels]))
 
 
 class Peers(Protocol):
@@ -87,7 +59,7 @@ class Alone:
 class Task:
     """One worker's part of a run."""
 
-    network: TabularNetwork
+    network: Network
     train: Rows
     stop: Rows
     config: TrainingConfig
@@ -97,7 +69,7 @@ class Task:
 
 
 def fit(
-    network: TabularNetwork,
+    network: Network,
     train: Rows,
     stop: Rows,
     config: TrainingConfig,
@@ -182,7 +154,7 @@ def _search(state: FitState, stage: _Stage) -> FitState:
     task, number = stage.task, len(state.epochs) + 1
     epoch = stage.advance(number)
     with stage.average.in_place():
-        stop_loss = task.peers.mean(_stop_loss(task.network, task.stop))
+        stop_loss = task.peers.mean(_stop_loss(task))
     epoch = epoch.model_copy(update={"stop_loss": stop_loss})
     state = replace(stage.seen(state), epochs=(*state.epochs, epoch))
     if math.isfinite(stop_loss) and state.is_best(stop_loss, task.config):
@@ -202,21 +174,20 @@ def _train_epoch(
 ) -> tuple[float, int]:
     """Pass once over this worker's rows; give the mean loss and the rows of all workers."""
     config, peers = task.config, task.peers
-    device = task.network.head_KH.device
-    numbers_NF, categories_NC, labels_N = _tensors(task.train, device)
+    learning, device = task.network.task, task.network.device
+    numbers_NF, categories_NC, targets_N, groups_N = _tensors(task, device)
     torch.manual_seed(_epoch_seed(config.seed, number, peers.rank))
     batch_rows, num_steps = _steps_of_an_epoch(task)
-    order_N = torch.randperm(len(task.train)).to(device)
+    order_N = task.train.draw_order().to(device)
     total = torch.zeros((), device=device)
     num_rows = 0
     task.module.train()
     for step in range(num_steps):
         rows_B = order_N[step * batch_rows : (step + 1) * batch_rows]
         _set_rate(optimizer, config, (number - 1) * num_steps + step, num_steps * config.epochs)
-        logits_BK = task.module(numbers_NF[rows_B], categories_NC[rows_B])
-        loss = binary_cross_entropy_with_logits(
-            logits_BK, labels_N[rows_B, None].expand_as(logits_BK)
-        )
+        logits_BKO = task.module(numbers_NF[rows_B], categories_NC[rows_B])
+        groups_B = None if groups_N is None else groups_N[rows_B]
+        loss = learning.loss(logits_BKO, targets_N[rows_B], groups_B)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -234,16 +205,21 @@ def _steps_of_an_epoch(task: Task) -> tuple[int, int]:
     return batch_rows, task.peers.smallest(-(-len(task.train) // batch_rows))
 
 
-def _stop_loss(network: TabularNetwork, stop: Rows) -> float:
-    scores = member_mean(network, stop.encoded)
-    if not np.isfinite(scores).all():
-        return math.inf
-    return log_loss(stop.labels, Calibrator.fit(scores, stop.labels).apply(scores))
+def _stop_loss(task: Task) -> float:
+    stop = task.stop
+    predictions = task.network.predict(stop.encoded)
+    return calibrated_loss(task.network.task, stop.labels, predictions, stop.groups)
 
 
-def _tensors(rows: Rows, device: torch.device) -> Iterator[Tensor]:
-    parts = (rows.encoded.numbers, rows.encoded.categories, rows.labels.astype(np.float32))
-    return (torch.from_numpy(part).to(device) for part in parts)
+def _tensors(task: Task, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    rows = task.train
+    targets = task.network.task.targets(rows.labels)
+    numbers, categories, targets_N = (
+        torch.from_numpy(part).to(device)
+        for part in (rows.encoded.numbers, rows.encoded.categories, targets)
+    )
+    groups_N = None if rows.groups is None else torch.from_numpy(rows.groups).to(device)
+    return numbers, categories, targets_N, groups_N
 
 
 def learning_rate(config: TrainingConfig, step: int, num_steps: int) -> float:

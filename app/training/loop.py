@@ -22,9 +22,12 @@ from ray.train.torch import prepare_model
 
 from app.data.features import Encoded, InputShape
 from app.model.manifest import ArtifactAltered, read_folder, write_folder
-from app.model.networks import TabularNetwork
+from app.model.networks import build_network
+from app.model.tasks import task_from
 from app.sections import TrainingConfig
-from app.training.fitting import Rows, fit
+from app.training.boosting import Growth, grow
+from app.training.fitting import fit
+from app.training.rows import Rows
 from app.training.state import FitState
 
 logger = logging.getLogger(__name__)
@@ -58,22 +61,28 @@ class RayPeers:
 def train_loop(settings: dict[str, Any]) -> None:
     """Run one worker.
 
-    Settings: `training` and `shape` as JSON, `fingerprint` of data and settings.
+    Settings: `training` and `shape` as JSON, the `task` as its fields, `fingerprint` of data and
+    settings.
     """
     config = TrainingConfig.model_validate_json(settings["training"])
     shape = InputShape.model_validate_json(settings["shape"])
     torch.set_num_threads(min(config.threads_per_worker, os.cpu_count() or 1))
     peers = RayPeers()
     train, stop = _shard("train"), _shard("stop")
-    torch.manual_seed(config.seed)
-    network = TabularNetwork(config.network, shape).to(ray.train.torch.get_device())
-    module = prepare_model(network) if peers.size > 1 else network
     reporter = _Reporter(settings["fingerprint"], peers.rank)
     resume = _last_state(settings["fingerprint"])
     if resume is not None and resume.is_finished(config):
         # Died between the last epoch and the end of the run: there is nothing left but to say so.
         reporter.report(resume, 0.0)
         return
+    task = task_from(settings["task"])
+    if config.model == "trees":
+        threads = torch.get_num_threads()
+        growth = Growth(task, train, stop, config, threads, peers.rank, peers.size)
+        grow(growth, resume=resume, on_epoch=reporter.after_epoch)
+        return
+    torch.manual_seed(config.seed)
+    network = build_network(config.network, shape, task).to(ray.train.torch.get_device())
     fit(
         network,
         train,
@@ -81,7 +90,7 @@ def train_loop(settings: dict[str, Any]) -> None:
         config,
         resume=resume,
         on_epoch=reporter.after_epoch,
-        module=module,
+        module=prepare_model(network) if peers.size > 1 else network,
         peers=peers,
     )
 
@@ -135,4 +144,5 @@ def _shard(name: str) -> Rows:
     columns = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
     order = np.argsort(columns["place"])
     encoded = Encoded(columns["numbers"][order], columns["categories"][order])
-    return Rows(encoded, columns["label"][order])
+    groups = columns["list"][order] if "list" in columns else None
+    return Rows(encoded, columns["label"][order], groups)

@@ -29,6 +29,7 @@ from ray.train import (
     TrainingFailedError,
 )
 from ray.train.torch import TorchTrainer
+from ray.train.xgboost import XGBoostTrainer
 
 from app.config import Config
 from app.contracts.records import DatasetVersion, TrainingResult
@@ -39,17 +40,10 @@ from app.data.snapshots import load_snapshot
 from app.data.tables import open_tables
 from app.model.manifest import read_folder, write_file
 from app.registry.artifacts import Artifacts
-from app.training.assembly import (
-    SECTIONS,
-    Fitted,
-    Window,
-    assemble,
-    encode_rows,
-    open_window,
-    required_columns,
-)
+from app.training.assembly import SECTIONS, Fitted, assemble
 from app.training.loop import train_loop
 from app.training.state import FitState
+from app.training.window import LIST, Window, encode_rows, open_window, required_columns
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 BLOCK_ROWS = 25_000
@@ -170,11 +164,13 @@ def _fit_network(
 ) -> Result:
     """Run the workers."""
     training = config.training
-    trainer = TorchTrainer(
+    trainer_class = XGBoostTrainer if training.model == "trees" else TorchTrainer
+    trainer = trainer_class(
         train_loop,
         train_loop_config={
             "training": training.model_dump_json(),
             "shape": encoder.shape.model_dump_json(),
+            "task": window.task.model_dump(),
             "fingerprint": _fingerprint(config, dataset),
         },
         datasets={
@@ -209,7 +205,8 @@ def _worker_environment(num_threads: int) -> dict[str, str]:
 
 def _blocks(contract: Contract, table: pa.Table) -> ray.data.Dataset:
     """Hand a table to Ray Data in blocks, with each row's place."""
-    chosen = table.select(required_columns(contract)).append_column(
+    lists = [LIST] if LIST in table.column_names else []
+    chosen = table.select([*required_columns(contract), *lists]).append_column(
         "place", pa.array(np.arange(len(table)))
     )
     return ray.data.from_arrow(
@@ -236,12 +233,13 @@ def _collect(block: pa.Table, contract: str) -> dict[str, Any]:
 def _encode(block: pa.Table, encoder: bytes) -> dict[str, Any]:
     """Encode one block."""
     rows = encode_rows(Encoder.from_json(encoder), block)
-    return {
+    encoded = {
         "numbers": rows.encoded.numbers,
         "categories": rows.encoded.categories,
         "label": rows.labels,
         "place": block["place"].to_numpy(),
     }
+    return encoded if rows.groups is None else {**encoded, "list": rows.groups}
 
 
 def _best_state(outcome: Result, fingerprint: str) -> FitState:

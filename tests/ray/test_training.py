@@ -15,6 +15,7 @@ from app.data.snapshots import load_snapshot, take_snapshot
 from app.data.tables import open_tables
 from app.model.bundle import ModelBundle
 from app.registry.artifacts import Artifacts
+from app.sections import TreesConfig
 from app.training import train as shell
 from app.training.assembly import fit_in_process
 from app.training.train import find_plan, run_folder, train
@@ -128,3 +129,22 @@ class _DiesAfterTwoEpochs:
             loop.train_loop(settings)
         finally:
             loop.ray.train.report = report
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_trees_grow_on_workers(tmp_path: Path, num_workers: int) -> None:
+    config = make_config(
+        tmp_path,
+        model="trees",
+        trees=TreesConfig(trees_per_epoch=5, max_depth=3),
+        num_workers=num_workers,
+        cpus_per_worker=0.5,
+    )
+    dataset = snapshot(config)
+    result = train(config, dataset, "trees", END)
+    stored = ModelBundle.load(Artifacts(config.artifacts_path).path(result.version.digest))
+    table = load_snapshot(open_tables(config), CONTRACT, dataset)
+    local = fit_in_process(config, table, dataset.end)
+    # Two workers draw other shares of the rows.
+    tolerance = 1e-6 if num_workers == 1 else 0.2
+    np.testing.assert_allclose(stored.predict(table), local.bundle.predict(table), atol=tolerance)

@@ -46,7 +46,7 @@ def test_every_parameter_learns(num_layers: int, num_members: int) -> None:
     network = make_network(num_layers=num_layers, num_members=num_members)
     numbers, categories = torch.rand(16, 3), torch.randint(0, 4, (16, 2))
     logits = network(numbers, categories)
-    assert logits.shape == (16, num_members)
+    assert logits.shape == (16, num_members, 1)
     logits.square().mean().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from app.model.bundle import member_mean
 from app.model.evaluation import roc_auc
 from app.sections import TrainingConfig
-from app.training.assembly import encode_rows, new_network
-from app.training.fitting import Rows, TrainingDiverged, fit, learning_rate
+from app.training.assembly import new_network
+from app.training.fitting import TrainingDiverged, fit, learning_rate
+from app.training.rows import Rows
 from app.training.state import FitState
+from app.training.window import encode_rows
 from tests.learning_world import make_config, make_encoder, make_rows
 
 TABLE = make_rows(900)
@@ -42,9 +43,9 @@ def assert_same(first: FitState, second: FitState) -> None:
 def test_training_learns_the_signal() -> None:
     config = settings(epochs=15, patience=15, learning_rate=5e-3)
     network = new_network(make_config(Path(), network=config.network), ENCODER.shape)
-    before = roc_auc(STOP.labels, member_mean(network, STOP.encoded))
+    before = roc_auc(STOP.labels, network.predict(STOP.encoded))
     fit(network, TRAIN, STOP, config)
-    after = roc_auc(STOP.labels, member_mean(network, STOP.encoded))
+    after = roc_auc(STOP.labels, network.predict(STOP.encoded))
     assert after > max(before, 0.7)
     assert not network.training
 
