@@ -33,20 +33,21 @@ LEARNERS: tuple[Contender, ...] = (Ours(), LightGBM(), XGBoost())
 WAYS = ("default", "tuned")
 CONTENDERS = tuple(f"{learner.name} {way}" for learner in LEARNERS for way in WAYS)
 CACHE = ROOT / ".cache" / "quality"
-SHARED = [ROOT / "benchmarks/tabular/sets.py", ROOT / "app/model/calibration.py"]
-# What decides our results, beside the settings; of trees, their own file.
+SHARED = ("benchmarks/tabular/sets.py", "app/model/platt.py")
+OURS = (
+    "benchmarks/tabular/ours.py",
+    "app/data/features.py",
+    "app/model/networks.py",
+    "app/model/tasks.py",
+    "app/training/averaging.py",
+    "app/training/fitting.py",
+    "app/training/state.py",
+)
+TREES = ("benchmarks/tabular/trees.py",)
+# What decides a contender's results, beside its settings.
 SOURCES = {
-    "mainspring": [
-        *SHARED,
-        ROOT / "benchmarks/tabular/ours.py",
-        ROOT / "app/data/features.py",
-        ROOT / "app/model/networks.py",
-        ROOT / "app/training/fitting.py",
-        ROOT / "app/training/averaging.py",
-        ROOT / "app/training/state.py",
-    ],
-    "lightgbm": [*SHARED, ROOT / "benchmarks/tabular/trees.py"],
-    "xgboost": [*SHARED, ROOT / "benchmarks/tabular/trees.py"],
+    name: [ROOT / file for file in (*SHARED, *own)]
+    for name, own in (("mainspring", OURS), ("lightgbm", TREES), ("xgboost", TREES))
 }
 console = Console(width=140)
 

@@ -121,7 +121,10 @@ def test_every_contender_learns_from_numbers_nulls_and_categories(
     tabular: TabularSet, contender: Contender, tmp_path: Path
 ) -> None:
     runner = bench(tabular, contender, tmp_path / "orders.jsonl")
-    (record,) = runner.folds("default", contender.default(480), 1)
+    settings = dict(contender.default(480))
+    if "training" in settings:
+        settings["training"] = {**settings["training"], "epochs": 12}
+    (record,) = runner.folds("default", settings, 1)
     figures = figures_of([runner.predicted(record)], num_draws=20)
     value, low, high = figures.interval("roc_auc")
     assert low < value < high

@@ -13,8 +13,8 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 
-from app.model.calibration import Calibrator
 from app.model.evaluation import log_loss
+from app.model.platt import Platt
 from benchmarks.tabular.sets import Fold, TabularSet
 
 Settings = Mapping[str, Any]
@@ -56,4 +56,4 @@ def num_known(fold: Fold) -> int:
 
 def calibrated_loss(scores: Array, labels: NDArray[np.int64]) -> float:
     """Give the log loss after calibration on the same rows: the stop loss of all contenders."""
-    return log_loss(labels, Calibrator.fit(scores, labels).apply(scores))
+    return log_loss(labels, Platt.fit(scores, labels).apply(scores))

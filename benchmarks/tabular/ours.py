@@ -9,10 +9,12 @@ import optuna
 from app.config import Config
 from app.data.dials import feature_dials, training_dials
 from app.data.features import Encoder, Statistics
-from app.data.splits import GATE, STOP, TRAIN, Split
+from app.data.splits import STOP, TRAIN, Split
 from app.sections import SourceConfig
-from app.training.assembly import Window, assemble, encode_rows, new_network
+from app.training.assembly import assemble, new_network
 from app.training.fitting import fit
+from app.training.state import FitState
+from app.training.window import Window, encode_rows
 from benchmarks.tabular.contenders import Prediction, Settings
 from benchmarks.tabular.sets import Fold, TabularSet
 
@@ -78,12 +80,11 @@ def _window(tabular: TabularSet, fold: Fold) -> Window:
     """Give a fold the roles of a window; rows to be predicted shape nothing."""
     places = np.concatenate([fold.train, fold.stop])
     roles = np.repeat(np.array([TRAIN, STOP], np.int8), [len(fold.train), len(fold.stop)])
-    assert not (roles == GATE).any()
     return Window(tabular.rows(places), Split(roles, (), ()))
 
 
-def _fitted(config: Config, window: Window) -> tuple[Encoder, Any]:
+def _fitted(config: Config, window: Window) -> tuple[Encoder, FitState]:
     encoder = Encoder.fit(Statistics.collect(window.train, config.contract), config.features)
-    network = new_network(config, encoder.shape)
+    network = new_network(config, encoder.shape, window.task)
     parts = (encode_rows(encoder, rows) for rows in (window.labelled_train, window.labelled_stop))
     return encoder, fit(network, *parts, config.training)

@@ -14,7 +14,7 @@ import pandas as pd
 import xgboost
 from numpy.typing import NDArray
 
-from app.model.calibration import Calibrator
+from app.model.platt import Platt
 from benchmarks.tabular.contenders import Array, Prediction, Settings, calibrated_loss
 from benchmarks.tabular.sets import Fold, TabularSet
 
@@ -55,7 +55,7 @@ class _Trees(abc.ABC):
         both = np.concatenate([fold.train, fold.stop])
         final = self._refitted(frame.iloc[both], labels[both], settings, num_trees)
         raw = final(frame.iloc[fold.test])
-        calibrator = Calibrator.fit(scores, labels[fold.stop])
+        calibrator = Platt.fit(scores, labels[fold.stop])
         loss = calibrated_loss(scores, labels[fold.stop])
         return Prediction(calibrator.apply(raw), loss, num_trees)
 
