@@ -80,7 +80,7 @@ def _window(tabular: TabularSet, fold: Fold) -> Window:
     """Give a fold the roles of a window; rows to be predicted shape nothing."""
     places = np.concatenate([fold.train, fold.stop])
     roles = np.repeat(np.array([TRAIN, STOP], np.int8), [len(fold.train), len(fold.stop)])
-    return Window(tabular.rows(places), Split(roles, (), ()))
+    return Window(tabular.rows(places), Split(roles, (), ()), tabular.contract)
 
 
 def _fitted(config: Config, window: Window) -> tuple[Encoder, FitState]:
