@@ -11,12 +11,8 @@ import tempfile
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import ray
 import ray.data
 from ray.train import (
@@ -27,6 +23,7 @@ from ray.train import (
     RunConfig,
     ScalingConfig,
     TrainingFailedError,
+    UserCallback,
 )
 from ray.train.torch import TorchTrainer
 from ray.train.xgboost import XGBoostTrainer
@@ -34,7 +31,6 @@ from ray.train.xgboost import XGBoostTrainer
 from app.config import Config
 from app.contracts.erasure import Reduction
 from app.contracts.records import DatasetVersion, TrainingResult
-from app.contracts.rows import Contract
 from app.data.features import Encoder, Statistics
 from app.data.history import windows_of_any_size
 from app.data.snapshots import load_snapshot
@@ -44,6 +40,7 @@ from app.model.manifest import read_folder, write_file
 from app.registry.artifacts import Artifacts
 from app.sections import TrainingConfig
 from app.training.assembly import SECTIONS, Fitted, assemble
+from app.training.blocks import encoded_blocks, fit_encoder
 from app.training.circumstances import circumstances_here
 from app.training.local import Trained, fit_here, is_in_process
 from app.training.loop import train_loop
@@ -58,12 +55,9 @@ from app.training.plans import (
 )
 from app.training.reporting import REPORT_FILE, report_on
 from app.training.state import FitState
-from app.training.window import LIST, Window, encode_rows, open_window, required_columns
+from app.training.window import Window, open_window
 from app.training.workers import read_workers
 
-BLOCK_ROWS = 25_000
-# Small, so that preparing data finds room beside serving, the monitor and the steward on two cores.
-DATA_CPUS = 0.5
 MAX_FAILURES = 2
 # With spinning OpenMP threads, a neighbour on one core makes a step twenty times slower; passive
 # ones share it.
@@ -126,7 +120,7 @@ def train(
     return result
 
 
-def _quieten_data() -> None:
+def quieten_data() -> None:
     """Leave the output to what people read: the job's own lines."""
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -155,41 +149,48 @@ def _fit_on_workers(
     config: Config, window: Window, dataset: DatasetVersion, run: str
 ) -> tuple[Encoder, Trained]:
     """Fit encoder and network on the cluster."""
-    _quieten_data()
-    encoder = _fit_encoder(config, window)
+    quieten_data()
+    encoder = fit_encoder(config, window)
     outcome = _fit_network(config, window, encoder, dataset, run)
     return encoder, _trained(outcome, _fingerprint(config, dataset))
-
-
-def _fit_encoder(config: Config, window: Window) -> Encoder:
-    """Fit the encoder from statistics that are collected block by block and merged."""
-    collected = _blocks(config.contract, window.train).map_batches(
-        partial(_collect, contract=config.contract.model_dump_json()),
-        batch_format="pyarrow",
-        batch_size=None,
-        num_cpus=DATA_CPUS,
-    )
-    parts = [Statistics.from_bytes(row["statistics"]) for row in collected.take_all()]
-    return Encoder.fit(Statistics.merge_all(parts), config.features)
 
 
 def _fit_network(
     config: Config, window: Window, encoder: Encoder, dataset: DatasetVersion, run: str
 ) -> Result:
     """Run the workers."""
+    trainer = make_trainer(
+        config, window, encoder, _fingerprint(config, dataset), run_folder(config, run)
+    )
+    try:
+        return trainer.fit()
+    except TrainingFailedError as error:
+        *_, reason = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise RunFailed(f"run {run} failed {MAX_FAILURES + 1} times: {reason}") from error
+
+
+def make_trainer(
+    config: Config,
+    window: Window,
+    encoder: Encoder,
+    fingerprint: str,
+    folder: Path,
+    callbacks: Sequence[UserCallback] = (),
+) -> TorchTrainer | XGBoostTrainer:
+    """Make the trainer of a run, which keeps its checkpoints in a folder and goes on from them."""
     training = config.training
     trainer_class = XGBoostTrainer if training.model == "trees" else TorchTrainer
-    trainer = trainer_class(
+    return trainer_class(
         train_loop,
         train_loop_config={
             "training": training.model_dump_json(),
             "shape": encoder.shape.model_dump_json(),
             "task": window.task.model_dump(),
-            "fingerprint": _fingerprint(config, dataset),
+            "fingerprint": fingerprint,
         },
         datasets={
-            "train": _encoded(config.contract, encoder, window.labelled_train),
-            "stop": _encoded(config.contract, encoder, window.labelled_stop),
+            "train": encoded_blocks(config.contract, encoder, window.labelled_train),
+            "stop": encoded_blocks(config.contract, encoder, window.labelled_stop),
         },
         # Ray would deal blocks to whoever asks first, so that no two runs were alike: every worker
         # reads all blocks, and keeps its own rows of those to train on.
@@ -200,18 +201,14 @@ def _fit_network(
             resources_per_worker={"CPU": training.cpus_per_worker},
         ),
         run_config=RunConfig(  # type: ignore[call-arg]  # Typed as the version before.
-            name=run,
-            storage_path=str(run_folder(config, run).parent),
+            name=folder.name,
+            storage_path=str(folder.parent),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
+            callbacks=list(callbacks),  # type: ignore[arg-type]
             worker_runtime_env={"env_vars": worker_environment(training)},
         ),
     )
-    try:
-        return trainer.fit()
-    except TrainingFailedError as error:
-        *_, reason = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise RunFailed(f"run {run} failed {MAX_FAILURES + 1} times: {reason}") from error
 
 
 def worker_environment(training: TrainingConfig) -> dict[str, str]:
@@ -221,45 +218,6 @@ def worker_environment(training: TrainingConfig) -> dict[str, str]:
     if training.use_gpu and training.deterministic:
         chosen |= DETERMINISTIC_ENVIRONMENT
     return chosen
-
-
-def _blocks(contract: Contract, table: pa.Table) -> ray.data.Dataset:
-    """Hand a table to Ray Data in blocks, with each row's place."""
-    lists = [LIST] if LIST in table.column_names else []
-    chosen = table.select([*required_columns(contract), *lists]).append_column(
-        "place", pa.array(np.arange(len(table)))
-    )
-    return ray.data.from_arrow(
-        [chosen.slice(first, BLOCK_ROWS) for first in range(0, max(len(chosen), 1), BLOCK_ROWS)]
-    )
-
-
-def _encoded(contract: Contract, encoder: Encoder, table: pa.Table) -> ray.data.Dataset:
-    """Encode on the cluster, at once: no data task competes with a waiting worker for a CPU."""
-    encode = partial(_encode, encoder=encoder.to_json())
-    blocks = _blocks(contract, table).map_batches(
-        encode, batch_format="pyarrow", batch_size=None, num_cpus=DATA_CPUS
-    )
-    encoded: ray.data.Dataset = blocks.materialize()
-    return encoded
-
-
-def _collect(block: pa.Table, contract: str) -> dict[str, Any]:
-    """Collect the statistics of one block; the contract travels as JSON, statistics as Arrow."""
-    statistics = Statistics.collect(block, Contract.model_validate_json(contract))
-    return {"statistics": [statistics.to_bytes()]}
-
-
-def _encode(block: pa.Table, encoder: bytes) -> dict[str, Any]:
-    """Encode one block."""
-    rows = encode_rows(Encoder.from_json(encoder), block)
-    encoded = {
-        "numbers": rows.encoded.numbers,
-        "categories": rows.encoded.categories,
-        "label": rows.labels,
-        "place": block["place"].to_numpy(),
-    }
-    return encoded if rows.groups is None else {**encoded, "list": rows.groups}
 
 
 def _trained(outcome: Result, fingerprint: str) -> Trained:
@@ -279,9 +237,14 @@ def _fingerprint(config: Config, dataset: DatasetVersion) -> str:
 
 def _report(config: Config, fitted: Fitted, run: str) -> None:
     """Write beside the run how the version does; no part of the bundle, so that bytes stay."""
-    seed = config.training.seed
-    rows = fitted.window.labelled_stop
-    report = report_on(fitted.searched, rows, config.evaluation, run=run, seed=seed)
+    report = report_on(
+        fitted.searched,
+        fitted.window.labelled_stop,
+        config.evaluation,
+        run=run,
+        seed=config.training.seed,
+        by_day=config.training.split.by == "day",
+    )
     write_file(run_folder(config, run) / REPORT_FILE, report.model_dump_json(indent=1).encode())
 
 
