@@ -8,7 +8,6 @@ so that a run that was interrupted and resumed ends with the same weights as one
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,41 +17,12 @@ from app.model.networks import Network
 from app.model.outcomes import fit_calibrator, mean_loss
 from app.sections import TrainingConfig
 from app.training.averaging import WeightAverage
+from app.training.divergence import Broken, LossWatch, TrainingDiverged, refuse_broken
+from app.training.peers import Alone, Peers
 from app.training.rows import Rows
-from app.training.state import Epoch, FitState
+from app.training.state import Epoch, FitState, StageName
 
 WARMUP_STEPS = 100
-
-
-class TrainingDiverged(ValueError):
-    """The loss stopped being a number."""
-
-
-class Peers(Protocol):
-    """The other workers of a run."""
-
-    rank: int
-    size: int
-
-    def mean(self, value: float) -> float:
-        """Give the same mean to every worker."""
-
-    def smallest(self, value: int) -> int:
-        """Give the same minimum to every worker."""
-
-
-class Alone:
-    """A run of one worker."""
-
-    rank, size = 0, 1
-
-    def mean(self, value: float) -> float:
-        """Give the value back."""
-        return value
-
-    def smallest(self, value: int) -> int:
-        """Give the value back."""
-        return value
 
 
 @dataclass(frozen=True)
@@ -66,6 +36,7 @@ class Task:
     module: nn.Module
     """The network as its peers see it: wrapped when gradients are shared, else itself."""
     peers: Peers
+    stage: StageName = "search"
 
 
 def fit(
@@ -85,8 +56,8 @@ def fit(
     calibrator will do: a season's different base rate then does not pass for a worse model. With
     `config.refit` the network then starts anew from its first weights and learns from the stop rows
     too, for as many epochs as were best: the latest days are worth more than any others.
-    `on_epoch` sees the state after each epoch. Raises TrainingDiverged when no epoch gave a finite
-    loss, ValueError without rows.
+    `on_epoch` sees the state after each epoch. Raises TrainingDiverged when a loss is no number,
+    ValueError without rows.
     """
     if not len(train) or not len(stop):
         raise ValueError(
@@ -106,11 +77,12 @@ def fit(
             network.load_state_dict(first)
             state = replace(state, weights={}, average={}, moments={})
         everything = train.and_(stop.part(task.peers.rank, task.peers.size))
-        stage = _Stage(replace(task, train=everything), state, state.refit_epochs)
+        stage = _Stage(replace(task, train=everything, stage="refit"), state, state.refit_epochs)
         while not state.is_finished(config):
             epoch = stage.advance(len(state.refit_epochs) + 1)
             state = replace(stage.seen(state), refit_epochs=(*state.refit_epochs, epoch))
             on_epoch(state)
+    refuse_broken(state.stage, state.final, config.learning_rate)
     network.load_state_dict(state.final)
     network.eval()
     return state
@@ -157,15 +129,15 @@ def _search(state: FitState, stage: _Stage) -> FitState:
         stop_loss = task.peers.mean(_stop_loss(task.network, task.stop, task.config.calibration))
     epoch = epoch.model_copy(update={"stop_loss": stop_loss})
     state = replace(stage.seen(state), epochs=(*state.epochs, epoch))
-    if math.isfinite(stop_loss) and state.is_best(stop_loss, task.config):
+    if not math.isfinite(stop_loss):
+        raise TrainingDiverged(
+            f"training diverged: the loss on the stop rows is {stop_loss} after epoch {number}; "
+            f"lower training.learning_rate, got {task.config.learning_rate}"
+        )
+    if state.is_best(stop_loss, task.config):
         is_early = number <= task.config.min_epochs
         lowest = stop_loss if is_early else min(stop_loss, state.best_loss)
         return replace(state, best=state.average, best_loss=lowest, best_epoch=number)
-    if not state.best:
-        raise TrainingDiverged(
-            f"the loss on the stop rows is {stop_loss} after the first epoch; "
-            f"lower training.learning_rate, got {task.config.learning_rate}"
-        )
     return state
 
 
@@ -181,6 +153,7 @@ def _train_epoch(
     order_N = task.train.draw_order().to(device)
     total = torch.zeros((), device=device)
     num_rows = 0
+    watch = LossWatch(num_steps, device, peers)
     task.module.train()
     for step in range(num_steps):
         rows_B = order_N[step * batch_rows : (step + 1) * batch_rows]
@@ -194,8 +167,22 @@ def _train_epoch(
         average.update()
         total += loss.detach() * len(rows_B)
         num_rows += len(rows_B)
+        if (broken := watch.saw(step, loss)) is not None:
+            batch = order_N[broken.step * batch_rows : (broken.step + 1) * batch_rows]
+            raise _diverged(task, broken, number, num_steps, numbers_NF[batch], batch)
     task.module.eval()
     return peers.mean(float(total) / num_rows), num_rows * peers.size
+
+
+def _diverged(
+    task: Task, broken: Broken, number: int, num_steps: int, numbers_BF: Tensor, rows_B: Tensor
+) -> TrainingDiverged:
+    config = task.config
+    rate = learning_rate(config, (number - 1) * num_steps + broken.step, num_steps * config.epochs)
+    where = f"the {task.stage}, epoch {number}, batch {broken.step + 1} of {num_steps}"
+    own = broken.worker == task.peers.rank
+    told = broken.explain(where, rate, (numbers_BF, rows_B) if own else None)
+    return TrainingDiverged(f"{told}; lower training.learning_rate, got {config.learning_rate}")
 
 
 def _steps_of_an_epoch(task: Task) -> tuple[int, int]:

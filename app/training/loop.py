@@ -25,6 +25,7 @@ from app.model.manifest import ArtifactAltered, read_folder, write_folder
 from app.model.networks import build_network
 from app.model.tasks import task_from
 from app.sections import TrainingConfig
+from app.training.divergence import TrainingDiverged
 from app.training.fitting import fit
 from app.training.rows import Rows
 from app.training.state import FitState
@@ -57,8 +58,8 @@ class RayPeers:
         return float(tensor.item())
 
 
-def train_loop(settings: dict[str, Any]) -> None:
-    """Run one worker.
+def train_loop(settings: dict[str, Any]) -> str | None:
+    """Run one worker; return why it will not go better when it is tried again, if that is so.
 
     Settings: `training` and `shape` as JSON, the `task` as its fields, `fingerprint` of data and
     settings.
@@ -77,17 +78,23 @@ def train_loop(settings: dict[str, Any]) -> None:
     if resume is not None and resume.is_finished(config):
         # Died between the last epoch and the end of the run: there is nothing left but to say so.
         reporter.report(resume, 0.0)
-        return
-    fit(
-        network,
-        train,
-        stop,
-        config,
-        resume=resume,
-        on_epoch=reporter.after_epoch,
-        module=module,
-        peers=peers,
-    )
+        return None
+    try:
+        fit(
+            network,
+            train,
+            stop,
+            config,
+            resume=resume,
+            on_epoch=reporter.after_epoch,
+            module=module,
+            peers=peers,
+        )
+    except TrainingDiverged as error:
+        # Raised, it would be tried again; the run is deterministic, and ends the same.
+        logger.error("%s", error)
+        return str(error)
+    return None
 
 
 class _Reporter:

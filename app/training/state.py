@@ -16,6 +16,8 @@ from torch import Tensor
 from app.contracts.rows import Frozen
 from app.sections import TrainingConfig
 
+StageName = Literal["search", "refit"]
+
 
 class Epoch(Frozen):
     """What one pass over the rows came to."""
@@ -51,7 +53,7 @@ class FitState:
         return self.average if self.refit_epochs else self.best
 
     @property
-    def stage(self) -> Literal["search", "refit"]:
+    def stage(self) -> StageName:
         """What the last epoch belongs to."""
         return "refit" if self.refit_epochs else "search"
 

@@ -49,6 +49,7 @@ from app.training.assembly import (
     open_window,
     required_columns,
 )
+from app.training.divergence import TrainingDiverged
 from app.training.loop import train_loop
 from app.training.state import FitState
 
@@ -94,7 +95,7 @@ def train(
     Resumes after the death of a worker or of this process from the last complete epoch. The same
     run again returns the same result. Raises ValueError when the name was used with other data or
     settings, or when the rows cannot be trained on; SnapshotAltered when they are not those that
-    were pinned; RunFailed when workers keep failing.
+    were pinned; TrainingDiverged when a loss is no number; RunFailed when workers keep failing.
     """
     folder = run_folder(config, run)
     if (finished := _finished(config, dataset, run)) is not None:
@@ -111,6 +112,9 @@ def train(
     window = open_window(config, table, plan.dataset.end)
     encoder = _fit_encoder(config, window)
     outcome = _fit_network(config, window, encoder, plan.dataset, run)
+    hopeless: str | None = outcome.return_value  # type: ignore[attr-defined]
+    if hopeless is not None:
+        raise TrainingDiverged(f"run {run}: {hopeless}; nothing was stored")
     state = _best_state(outcome, _fingerprint(config, plan.dataset))
     facts = {
         "run": run,
@@ -172,7 +176,7 @@ def _fit_network(
     """Run the workers."""
     training = config.training
     trainer = TorchTrainer(
-        train_loop,
+        train_loop,  # type: ignore[arg-type]  # What it returns is Result.return_value.
         train_loop_config={
             "training": training.model_dump_json(),
             "shape": encoder.shape.model_dump_json(),

@@ -1,6 +1,7 @@
 """Training on Ray Train: the same bundle as in process, resumable, idempotent by the run's name."""
 
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
+import typer
 
-from app.config import Config
+from app.config import Config, show_config
 from app.contracts.records import DatasetVersion
 from app.data.snapshots import load_snapshot, take_snapshot
 from app.data.tables import open_tables
+from app.ledger.database import open_ledger
 from app.model.bundle import ModelBundle
 from app.registry.artifacts import Artifacts
+from app.registry.store import list_versions
 from app.training import train as shell
 from app.training.assembly import fit_in_process
 from app.training.train import find_plan, run_folder, train
+from jobs.train import main
 from tests.learning_world import CONTRACT, END, START, fill_tables, make_config, make_rows
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -84,20 +89,47 @@ def test_two_workers_share_the_rows_and_agree(tmp_path: Path) -> None:
     assert (run_folder(config, "pair") / "result.json").exists()
 
 
-def test_a_run_that_diverges_says_what_to_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_that_diverges_is_tried_once_and_leaves_no_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(shell, "MAX_FAILURES", 0)
+    log = tmp_path / "starts"
+    monkeypatch.setattr(shell, "train_loop", _TellsItsStarts(log))
     config = make_config(tmp_path, learning_rate=1e30)
-    with pytest.raises(shell.RunFailed, match=r"run wild failed .*lower training\.learning_rate"):
-        train(config, snapshot(config), "wild", END)
+    file = tmp_path / "orders.yaml"
+    file.write_text(show_config(config))
+    snapshot(config)
+    with pytest.raises(typer.Exit) as ended:
+        main(file, start=START, until=END, run="wild", tracking=False)
+    assert ended.value.exit_code == 2
+    told = capsys.readouterr().err
+    assert re.search(r"run wild: training diverged: .* batch \d+ of \d+ of worker 0", told)
+    assert "lower training.learning_rate, got 1e+30; nothing was stored" in told
+    assert log.read_text() == "started\n"
     assert not (run_folder(config, "wild") / "result.json").exists()
+    assert not config.artifacts_path.exists()
+    assert list_versions(open_ledger(config.ledger_url), config.name) == []
 
 
 @pytest.mark.parametrize("run", ["../elsewhere", "", "a/b", ".hidden"])
 def test_a_run_name_cannot_lead_out_of_the_workspace(tmp_path: Path, run: str) -> None:
     with pytest.raises(ValueError, match="run name"):
         run_folder(make_config(tmp_path), run)
+
+
+class _TellsItsStarts:
+    """Run the real loop, and write down that it began."""
+
+    __name__ = "train_loop"
+
+    def __init__(self, log: Path) -> None:
+        self._log = str(log)
+
+    def __call__(self, settings: dict[str, Any]) -> str | None:
+        from app.training import loop
+
+        with Path(self._log).open("a") as log:
+            log.write("started\n")
+        return loop.train_loop(settings)
 
 
 class _DiesAfterTwoEpochs:

@@ -11,7 +11,8 @@ import torch
 from app.model.evaluation import roc_auc
 from app.sections import TrainingConfig
 from app.training.assembly import encode_rows, new_network
-from app.training.fitting import TrainingDiverged, fit, learning_rate
+from app.training.divergence import TrainingDiverged
+from app.training.fitting import fit, learning_rate
 from app.training.rows import Rows
 from app.training.state import FitState
 from tests.learning_world import make_config, make_encoder, make_rows
