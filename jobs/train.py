@@ -19,6 +19,7 @@ from app.training.tracking import track
 from app.training.train import RunPlan, find_plan, train
 from jobs.options import ConfigFile, Overrides
 from jobs.outcome import report, user_errors
+from jobs.progress import shown
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +51,10 @@ def main(
             f"before {plan.dataset.end:%Y-%m-%d %H:%M}",
             err=True,
         )
-        with session(settings):
-            result = train(settings, plan.dataset, name, plan.created_at)
+        with shown() as watch:
+            watch.phase("joining the cluster")
+            with session(settings):
+                result = train(settings, plan.dataset, name, plan.created_at, watch=watch)
         if register:
             _register(settings, result)
         _tell(result)

@@ -19,6 +19,7 @@ from app.sections import TrainingConfig
 from app.training.averaging import WeightAverage
 from app.training.divergence import Broken, LossWatch, TrainingDiverged, refuse_broken
 from app.training.peers import Alone, Peers
+from app.training.progress import Step
 from app.training.rows import Rows
 from app.training.state import Epoch, FitState, StageName
 
@@ -37,6 +38,7 @@ class Task:
     """The network as its peers see it: wrapped when gradients are shared, else itself."""
     peers: Peers
     stage: StageName = "search"
+    on_step: Callable[[Step], None] = lambda step: None
 
 
 def fit(
@@ -47,6 +49,7 @@ def fit(
     *,
     resume: FitState | None = None,
     on_epoch: Callable[[FitState], None] = lambda state: None,
+    on_step: Callable[[Step], None] = lambda step: None,
     module: nn.Module | None = None,
     peers: Peers | None = None,
 ) -> FitState:
@@ -56,15 +59,15 @@ def fit(
     calibrator will do: a season's different base rate then does not pass for a worse model. With
     `config.refit` the network then starts anew from its first weights and learns from the stop rows
     too, for as many epochs as were best: the latest days are worth more than any others.
-    `on_epoch` sees the state after each epoch. Raises TrainingDiverged when a loss is no number,
-    ValueError without rows.
+    `on_epoch` sees the state after each epoch, `on_step` now and then how far an epoch is. Raises
+    TrainingDiverged when a loss is no number, ValueError without rows.
     """
     if not len(train) or not len(stop):
         raise ValueError(
             "training needs rows with known labels, "
             f"got {len(train)} to train and {len(stop)} to stop"
         )
-    task = Task(network, train, stop, config, module or network, peers or Alone())
+    task = Task(network, train, stop, config, module or network, peers or Alone(), on_step=on_step)
     first = _copy(network.state_dict())
     state = resume or FitState()
     if not state.is_searched(config):
@@ -170,6 +173,9 @@ def _train_epoch(
         if (broken := watch.saw(step, loss)) is not None:
             batch = order_N[broken.step * batch_rows : (broken.step + 1) * batch_rows]
             raise _diverged(task, broken, number, num_steps, numbers_NF[batch], batch)
+        if watch.is_due(step):
+            rows = num_rows * peers.size
+            task.on_step(Step(task.stage, number, step + 1, num_steps, rows, watch.recent))
     task.module.eval()
     return peers.mean(float(total) / num_rows), num_rows * peers.size
 

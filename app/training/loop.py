@@ -9,6 +9,7 @@ import logging
 import os
 import tempfile
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from app.model.tasks import task_from
 from app.sections import TrainingConfig
 from app.training.divergence import TrainingDiverged
 from app.training.fitting import fit
+from app.training.progress import ProgressWriter, Step
 from app.training.rows import Rows
 from app.training.state import FitState
 
@@ -62,7 +64,7 @@ def train_loop(settings: dict[str, Any]) -> str | None:
     """Run one worker; return why it will not go better when it is tried again, if that is so.
 
     Settings: `training` and `shape` as JSON, the `task` as its fields, `fingerprint` of data and
-    settings.
+    settings, the `folder` of the run for the record of its progress.
     """
     config = TrainingConfig.model_validate_json(settings["training"])
     shape = InputShape.model_validate_json(settings["shape"])
@@ -73,8 +75,11 @@ def train_loop(settings: dict[str, Any]) -> str | None:
     network = build_network(config.network, shape, task_from(settings["task"]))
     network = network.to(ray.train.torch.get_device())
     module = prepare_model(network) if peers.size > 1 else network
-    reporter = _Reporter(settings["fingerprint"], peers.rank)
     resume = _last_state(settings["fingerprint"])
+    writer = ProgressWriter(
+        Path(settings["folder"]), config, resume or FitState(), time.perf_counter, uuid.uuid4().hex
+    )
+    reporter = _Reporter(settings["fingerprint"], peers.rank, writer)
     if resume is not None and resume.is_finished(config):
         # Died between the last epoch and the end of the run: there is nothing left but to say so.
         reporter.report(resume, 0.0)
@@ -87,6 +92,7 @@ def train_loop(settings: dict[str, Any]) -> str | None:
             config,
             resume=resume,
             on_epoch=reporter.after_epoch,
+            on_step=reporter.step,
             module=module,
             peers=peers,
         )
@@ -100,17 +106,17 @@ def train_loop(settings: dict[str, Any]) -> str | None:
 class _Reporter:
     """Report each epoch to Ray Train, with a checkpoint from rank 0."""
 
-    def __init__(self, fingerprint: str, rank: int) -> None:
-        self._fingerprint, self._rank = fingerprint, rank
-        self._since = time.perf_counter()
-        self._seconds, self._num_rows = 0.0, 0
+    def __init__(self, fingerprint: str, rank: int, writer: ProgressWriter) -> None:
+        self._fingerprint, self._rank, self._writer = fingerprint, rank, writer
+
+    def step(self, step: Step) -> None:
+        if not self._rank:
+            self._writer.step(step)
 
     def after_epoch(self, state: FitState) -> None:
-        now = time.perf_counter()
-        self._seconds += now - self._since
-        self._num_rows += state.latest.num_rows
-        self.report(state, self._num_rows / self._seconds)
-        self._since = time.perf_counter()
+        rate = self._writer.after_epoch(state, write=not self._rank)
+        self.report(state, rate)
+        self._writer.go_on()
 
     def report(self, state: FitState, rows_per_second: float) -> None:
         epoch = {"stage": state.stage, **state.latest.model_dump(exclude_none=True)}

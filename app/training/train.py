@@ -50,7 +50,9 @@ from app.training.assembly import (
     required_columns,
 )
 from app.training.divergence import TrainingDiverged
+from app.training.following import Follower
 from app.training.loop import train_loop
+from app.training.progress import Unwatched, Watch
 from app.training.state import FitState
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -88,9 +90,14 @@ def find_plan(config: Config, run: str) -> RunPlan | None:
 
 
 def train(
-    config: Config, dataset: DatasetVersion, run: str, created_at: datetime
+    config: Config,
+    dataset: DatasetVersion,
+    run: str,
+    created_at: datetime,
+    *,
+    watch: Watch | None = None,
 ) -> TrainingResult:
-    """Train on a snapshot and put the bundle into the artifact store.
+    """Train on a snapshot and put the bundle into the artifact store; `watch` hears how it goes.
 
     Resumes after the death of a worker or of this process from the last complete epoch. The same
     run again returns the same result. Raises ValueError when the name was used with other data or
@@ -106,12 +113,15 @@ def train(
     plan = find_plan(config, run) or RunPlan(dataset=dataset, created_at=created_at)
     _refuse_other_rows(plan.dataset, dataset, run)
     write_file(folder / "plan.json", plan.model_dump_json(indent=1).encode())
+    watch = watch or Unwatched()
+    watch.phase(f"loading {plan.dataset.num_rows:,} rows")
     table = load_snapshot(
         open_tables(config), config.contract, plan.dataset, compute=windows_of_any_size
     )
     window = open_window(config, table, plan.dataset.end)
+    watch.phase(f"fitting the encoder to {len(window.train):,} rows")
     encoder = _fit_encoder(config, window)
-    outcome = _fit_network(config, window, encoder, plan.dataset, run)
+    outcome = _fit_network(config, window, encoder, plan.dataset, run, watch)
     hopeless: str | None = outcome.return_value  # type: ignore[attr-defined]
     if hopeless is not None:
         raise TrainingDiverged(f"run {run}: {hopeless}; nothing was stored")
@@ -121,6 +131,7 @@ def train(
         "created_at": plan.created_at.isoformat(),
         "dataset": plan.dataset.content,
     }
+    watch.phase("calibrating, evaluating and storing the model")
     fitted = assemble(config, window, encoder, state, facts)
     _store(config, fitted)
     result = TrainingResult(
@@ -171,10 +182,16 @@ def _fit_encoder(config: Config, window: Window) -> Encoder:
 
 
 def _fit_network(
-    config: Config, window: Window, encoder: Encoder, dataset: DatasetVersion, run: str
+    config: Config,
+    window: Window,
+    encoder: Encoder,
+    dataset: DatasetVersion,
+    run: str,
+    watch: Watch,
 ) -> Result:
     """Run the workers."""
-    training = config.training
+    training, folder = config.training, run_folder(config, run)
+    watch.phase(f"encoding {len(window.labelled_train) + len(window.labelled_stop):,} rows")
     trainer = TorchTrainer(
         train_loop,  # type: ignore[arg-type]  # What it returns is Result.return_value.
         train_loop_config={
@@ -182,6 +199,7 @@ def _fit_network(
             "shape": encoder.shape.model_dump_json(),
             "task": window.task.model_dump(),
             "fingerprint": _fingerprint(config, dataset),
+            "folder": str(folder),
         },
         datasets={
             "train": _encoded(config.contract, encoder, window.labelled_train),
@@ -196,14 +214,16 @@ def _fit_network(
         ),
         run_config=RunConfig(  # type: ignore[call-arg]  # Typed as the version before.
             name=run,
-            storage_path=str(run_folder(config, run).parent),
+            storage_path=str(folder.parent),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             worker_runtime_env={"env_vars": _worker_environment(training.threads_per_worker)},
         ),
     )
+    watch.phase(f"starting {training.num_workers} worker(s)")
     try:
-        return trainer.fit()
+        with Follower(folder, watch):
+            return trainer.fit()
     except TrainingFailedError as error:
         *_, reason = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise RunFailed(f"run {run} failed {MAX_FAILURES + 1} times: {reason}") from error
