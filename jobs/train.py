@@ -1,6 +1,7 @@
 """Train one version of the model on what is known now."""
 
-import logging
+import contextlib
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -15,13 +16,12 @@ from app.ledger.database import open_ledger
 from app.registry.artifacts import Artifacts
 from app.registry.store import register_version
 from app.session import session
-from app.training.tracking import track
+from app.training.live import LiveRun, shown_live
+from app.training.progress import Watches
 from app.training.train import RunPlan, find_plan, train
 from jobs.options import ConfigFile, Overrides
 from jobs.outcome import report, user_errors
 from jobs.progress import shown
-
-logger = logging.getLogger(__name__)
 
 
 def main(
@@ -51,15 +51,15 @@ def main(
             f"before {plan.dataset.end:%Y-%m-%d %H:%M}",
             err=True,
         )
-        with shown() as watch:
-            watch.phase("joining the cluster")
-            with session(settings):
+        with _shown_live(settings, name, plan, tracking) as live:
+            with shown() as screen, session(settings):
+                watch = Watches(screen, live) if live else screen
                 result = train(settings, plan.dataset, name, plan.created_at, watch=watch)
-        if register:
-            _register(settings, result)
-        _tell(result)
-        if tracking:
-            _track(settings, result)
+            if register:
+                _register(settings, result)
+            _tell(result)
+            if live:
+                live.finish(result, Artifacts(settings.artifacts_path).path(result.version.digest))
         report(result)
 
 
@@ -93,14 +93,14 @@ def _register(config: Config, result: TrainingResult) -> None:
         ledger.close()
 
 
-def _track(config: Config, result: TrainingResult) -> None:
-    """Show the run in MLflow; the version stands also where that fails."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        track(config, result, Artifacts(config.artifacts_path).path(result.version.digest))
-    except (MlflowException, OSError) as error:
-        logger.warning("the run is not shown in MLflow: %s", error)
+@contextlib.contextmanager
+def _shown_live(config: Config, run: str, plan: RunPlan, wanted: bool) -> Iterator[LiveRun | None]:
+    """Show the run in MLflow while it runs; the version stands also where that fails."""
+    if not wanted:
+        yield None
+        return
+    with shown_live(LiveRun(config, run, plan.dataset, lambda: datetime.now(UTC))) as live:
+        yield live
 
 
 def _now(config: Config) -> datetime:
