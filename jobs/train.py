@@ -17,6 +17,7 @@ from app.registry.artifacts import Artifacts
 from app.registry.store import register_version
 from app.session import session
 from app.training.live import LiveRun, shown_live
+from app.training.needs import RunFailed
 from app.training.progress import Watches
 from app.training.train import RunPlan, find_plan, train
 from jobs.options import ConfigFile, Overrides
@@ -51,7 +52,7 @@ def main(
             f"before {plan.dataset.end:%Y-%m-%d %H:%M}",
             err=True,
         )
-        with _shown_live(settings, name, plan, tracking) as live:
+        with _failures_told(), _shown_live(settings, name, plan, tracking) as live:
             with shown() as screen, session(settings):
                 watch = Watches(screen, live) if live else screen
                 result = train(settings, plan.dataset, name, plan.created_at, watch=watch)
@@ -91,6 +92,16 @@ def _register(config: Config, result: TrainingResult) -> None:
         register_version(ledger, result.version)
     finally:
         ledger.close()
+
+
+@contextlib.contextmanager
+def _failures_told() -> Iterator[None]:
+    """Turn workers that keep failing into one line and exit code 1."""
+    try:
+        yield
+    except RunFailed as error:
+        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        raise typer.Exit(1) from error
 
 
 @contextlib.contextmanager

@@ -75,6 +75,13 @@ class TrainingConfig(Frozen):
         2, ge=1, description="Torch threads of a worker; 2 is one laptop."
     )
     use_gpu: bool = False
+    max_failures: int = Field(
+        2,
+        ge=0,
+        exclude_if=lambda number: number == 2,
+        description="How often workers that fail are started again, after the last whole epoch; "
+        "machines that are taken away do not count.",
+    )
     window_days: int | None = Field(
         None, ge=7, description="Length of the window; absent: everything."
     )

@@ -52,21 +52,18 @@ from app.training.assembly import (
 from app.training.divergence import TrainingDiverged
 from app.training.following import Follower
 from app.training.loop import train_loop
+from app.training.needs import RunFailed
 from app.training.progress import Unwatched, Watch
+from app.training.room import Waiting, refuse_too_large, refuse_too_many
 from app.training.state import FitState
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 BLOCK_ROWS = 25_000
 # Small, so that preparing data finds room beside serving, the monitor and the steward on two cores.
 DATA_CPUS = 0.5
-MAX_FAILURES = 2
 # With spinning OpenMP threads, a neighbour on one core makes a step twenty times slower; passive
 # ones share it.
 WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "{threads}"}
-
-
-class RunFailed(RuntimeError):
-    """The workers failed more often than a run is taken up again."""
 
 
 class RunPlan(Frozen):
@@ -101,8 +98,9 @@ def train(
 
     Resumes after the death of a worker or of this process from the last complete epoch. The same
     run again returns the same result. Raises ValueError when the name was used with other data or
-    settings, or when the rows cannot be trained on; SnapshotAltered when they are not those that
-    were pinned; TrainingDiverged when a loss is no number; RunFailed when workers keep failing.
+    settings, when the rows cannot be trained on, or when the cluster can never hold the workers;
+    SnapshotAltered when the rows are not those that were pinned; TrainingDiverged when a loss is no
+    number; RunFailed when workers keep failing.
     """
     folder = run_folder(config, run)
     if (finished := _finished(config, dataset, run)) is not None:
@@ -114,6 +112,7 @@ def train(
     _refuse_other_rows(plan.dataset, dataset, run)
     write_file(folder / "plan.json", plan.model_dump_json(indent=1).encode())
     watch = watch or Unwatched()
+    refuse_too_many(config.training)
     watch.phase(f"loading {plan.dataset.num_rows:,} rows")
     table = load_snapshot(
         open_tables(config), config.contract, plan.dataset, compute=windows_of_any_size
@@ -191,6 +190,7 @@ def _fit_network(
 ) -> Result:
     """Run the workers."""
     training, folder = config.training, run_folder(config, run)
+    needs = refuse_too_large(config, window, encoder, watch)
     watch.phase(f"encoding {len(window.labelled_train) + len(window.labelled_stop):,} rows")
     trainer = TorchTrainer(
         train_loop,  # type: ignore[arg-type]  # What it returns is Result.return_value.
@@ -215,18 +215,17 @@ def _fit_network(
         run_config=RunConfig(  # type: ignore[call-arg]  # Typed as the version before.
             name=run,
             storage_path=str(folder.parent),
-            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            failure_config=FailureConfig(max_failures=training.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             worker_runtime_env={"env_vars": _worker_environment(training.threads_per_worker)},
         ),
     )
     watch.phase(f"starting {training.num_workers} worker(s)")
     try:
-        with Follower(folder, watch):
+        with Follower(folder, watch, Waiting(needs)):
             return trainer.fit()
     except TrainingFailedError as error:
-        *_, reason = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise RunFailed(f"run {run} failed {MAX_FAILURES + 1} times: {reason}") from error
+        raise RunFailed.after(run, training.max_failures + 1, str(error)) from error
 
 
 def _worker_environment(num_threads: int) -> dict[str, str]:

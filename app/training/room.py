@@ -1,0 +1,91 @@
+"""What the cluster has, and whether a run waits for it.
+
+Knows how Ray is asked; what follows from it is in needs.py.
+"""
+
+import time
+from collections.abc import Callable
+
+import ray
+from ray._private.state import state as cluster_state
+from ray.util import placement_group_table
+
+from app.config import Config
+from app.data.features import Encoder
+from app.sections import TrainingConfig
+from app.training.assembly import Window, new_network
+from app.training.needs import (
+    Needs,
+    Node,
+    Room,
+    explain_spill,
+    explain_wait,
+    refuse_impossible,
+)
+from app.training.progress import Watch
+
+WAIT_SECONDS = 10.0
+
+
+def look_around() -> Room:
+    """Ask the cluster what it has in all."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return Room(
+        tuple(Node(n.get("CPU", 0), n.get("GPU", 0), n.get("memory", 0)) for n in nodes),
+        sum(node.get("object_store_memory", 0) for node in nodes),
+        grows=cluster_state.get_max_resources_from_cluster_config() is not None,
+    )
+
+
+def refuse_too_many(config: TrainingConfig) -> None:
+    """Raise ValueError when the cluster can never give the workers their CPUs and GPUs."""
+    refuse_impossible(Needs.of(config), look_around())
+
+
+def refuse_too_large(config: Config, window: Window, encoder: Encoder, watch: Watch) -> Needs:
+    """Raise ValueError when no memory can hold rows and network; say when rows go to disk."""
+    network = new_network(config, encoder.shape, window.task)
+    needs = Needs.of(config.training).with_rows(
+        encoder.shape,
+        len(window.labelled_train),
+        len(window.labelled_stop),
+        sum(weights.numel() for weights in network.parameters()),
+    )
+    room = look_around()
+    refuse_impossible(needs, room)
+    if (spill := explain_spill(needs, room)) is not None:
+        watch.phase(spill)
+    return needs
+
+
+class Waiting:
+    """Says what a run's workers wait for, once they have waited for a while."""
+
+    def __init__(self, needs: Needs, clock: Callable[[], float] = time.monotonic) -> None:
+        self._needs, self._clock = needs, clock
+        self._since = clock()
+
+    def __call__(self) -> str | None:
+        """Say it at most every ten seconds; None where nothing is to be said."""
+        if self._clock() - self._since < WAIT_SECONDS:
+            return None
+        self._since = self._clock()
+        if not self._is_pending():
+            return None
+        free, total = ray.available_resources(), ray.cluster_resources()
+        return explain_wait(
+            self._needs,
+            round(free.get("CPU", 0), 2),
+            total.get("CPU", 0),
+            free.get("GPU", 0),
+            total.get("GPU", 0),
+        )
+
+    def _is_pending(self) -> bool:
+        """Tell whether workers of this shape have no place yet."""
+        return any(
+            group["state"] == "PENDING"
+            and len(group["bundles"]) == self._needs.num_workers
+            and all(b.get("CPU", 0) == self._needs.cpus for b in group["bundles"].values())
+            for group in placement_group_table().values()
+        )
