@@ -1,13 +1,12 @@
 """What one training worker does: its shard into tensors once, then epochs with a checkpoint each.
 
 Knows Ray Train's worker side and the core in fitting.py; knows nothing of tables, bundles or the
-registry. Checkpoints are safetensors and JSON with a manifest; an incomplete or altered one is not
-resumed from.
+registry. Checkpoints are safetensors and JSON with a manifest; one that is not whole is not resumed
+from, but the one before.
 """
 
 import logging
 import os
-import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -22,12 +21,13 @@ import torch.distributed
 from ray.train.torch import prepare_model
 
 from app.data.features import Encoded, InputShape
-from app.model.manifest import ArtifactAltered, read_folder, write_folder
 from app.model.networks import build_network
 from app.model.tasks import task_from
 from app.sections import TrainingConfig
+from app.training.checkpoints import CheckpointFailed, Checkpoints, read_checkpoints
 from app.training.divergence import TrainingDiverged
 from app.training.fitting import fit
+from app.training.peers import Peers
 from app.training.progress import ProgressWriter, Step
 from app.training.rows import Rows
 from app.training.state import FitState
@@ -75,73 +75,82 @@ def train_loop(settings: dict[str, Any]) -> str | None:
     network = build_network(config.network, shape, task_from(settings["task"]))
     network = network.to(ray.train.torch.get_device())
     module = prepare_model(network) if peers.size > 1 else network
-    resume = _last_state(settings["fingerprint"])
-    writer = ProgressWriter(
-        Path(settings["folder"]), config, resume or FitState(), time.perf_counter, uuid.uuid4().hex
+    folder, fingerprint, attempt = (
+        Path(settings["folder"]),
+        settings["fingerprint"],
+        uuid.uuid4().hex,
     )
-    reporter = _Reporter(settings["fingerprint"], peers.rank, writer)
-    if resume is not None and resume.is_finished(config):
-        # Died between the last epoch and the end of the run: there is nothing left but to say so.
-        reporter.report(resume, 0.0)
-        return None
-    try:
-        fit(
-            network,
-            train,
-            stop,
-            config,
-            resume=resume,
-            on_epoch=reporter.after_epoch,
-            on_step=reporter.step,
-            module=module,
-            peers=peers,
-        )
-    except TrainingDiverged as error:
-        # Raised, it would be tried again; the run is deterministic, and ends the same.
-        logger.error("%s", error)
-        return str(error)
+    resume = _resume(folder, fingerprint, peers)
+    with Checkpoints(folder, fingerprint, attempt) as checkpoints:
+        writer = ProgressWriter(folder, config, resume or FitState(), time.perf_counter, attempt)
+        reporter = _Reporter(peers, writer, checkpoints)
+        try:
+            state = resume
+            if state is None or not state.is_finished(config):
+                state = fit(
+                    network,
+                    train,
+                    stop,
+                    config,
+                    resume=resume,
+                    on_epoch=reporter.after_epoch,
+                    on_step=reporter.step,
+                    module=module,
+                    peers=peers,
+                )
+            reporter.end(state)
+        except (TrainingDiverged, CheckpointFailed) as error:
+            # Raised, it would be tried again: the run is deterministic, and a disk stays full.
+            logger.error("%s", error)
+            return str(error)
     return None
 
 
 class _Reporter:
-    """Report each epoch to Ray Train, with a checkpoint from rank 0."""
+    """Tell of each epoch; rank 0 writes its checkpoint while the next one is trained."""
 
-    def __init__(self, fingerprint: str, rank: int, writer: ProgressWriter) -> None:
-        self._fingerprint, self._rank, self._writer = fingerprint, rank, writer
+    def __init__(self, peers: Peers, writer: ProgressWriter, checkpoints: Checkpoints) -> None:
+        self._peers, self._writer, self._checkpoints = peers, writer, checkpoints
 
     def step(self, step: Step) -> None:
-        if not self._rank:
+        if not self._peers.rank:
             self._writer.step(step)
 
     def after_epoch(self, state: FitState) -> None:
-        rate = self._writer.after_epoch(state, write=not self._rank)
-        self.report(state, rate)
+        first = not self._peers.rank
+        rate = self._writer.after_epoch(state, write=first)
+        self._refuse_failure()
+        if first:
+            self._checkpoints.save(state)
+        ray.train.report(_metrics(state, rate))
         self._writer.go_on()
 
-    def report(self, state: FitState, rows_per_second: float) -> None:
-        epoch = {"stage": state.stage, **state.latest.model_dump(exclude_none=True)}
-        metrics = {**epoch, "rows_per_second": rows_per_second}
-        if self._rank:
-            ray.train.report(metrics, checkpoint=None)
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            write_folder(Path(folder), state.to_files(self._fingerprint))
-            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+    def end(self, state: FitState) -> None:
+        """Report the last checkpoint, once it is whole; Ray Train hears of no other."""
+        self._refuse_failure()
+        place = None if self._peers.rank else self._checkpoints.last(state)
+        ray.train.report(
+            _metrics(state, self._writer.rate),
+            checkpoint=place and ray.train.Checkpoint.from_directory(str(place)),
+            checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD,
+        )
+
+    def _refuse_failure(self) -> None:
+        """Raise CheckpointFailed on all workers together where the first could not write."""
+        told = None if self._peers.rank else self._checkpoints.failure()
+        if not self._peers.smallest(0 if told else 1):
+            raise CheckpointFailed(told or "the first worker's checkpoint could not be written")
 
 
-def _last_state(fingerprint: str) -> FitState | None:
-    """Read the latest checkpoint of this run; None to start at the beginning."""
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        return None
-    with checkpoint.as_directory() as folder:
-        try:
-            files = read_folder(Path(folder))
-        except ArtifactAltered as error:
-            # The run is deterministic: starting over costs time and changes nothing.
-            logger.warning("checkpoint not used, training starts over: %s", error)
-            return None
-    return FitState.from_files(files, fingerprint)
+def _metrics(state: FitState, rate: float) -> dict[str, Any]:
+    epoch = state.latest.model_dump(exclude_none=True)
+    return {"stage": state.stage, **epoch, "rows_per_second": rate}
+
+
+def _resume(folder: Path, fingerprint: str, peers: Peers) -> FitState | None:
+    """Read the latest whole checkpoint that every worker sees; None to start at the beginning."""
+    found = read_checkpoints(folder, fingerprint)
+    return found.get(peers.smallest(max(found, default=0)))
 
 
 def _shard(name: str) -> Rows:

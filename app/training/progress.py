@@ -129,6 +129,8 @@ class ProgressWriter:
         self._num_before = len(state.epochs) + len(state.refit_epochs)
         self._since, self._seconds, self._num_rows = clock(), 0.0, 0
         self._written = -math.inf
+        self.rate = 0.0
+        """Rows a second of this attempt, when the last epoch ended."""
 
     def step(self, step: Step) -> None:
         """Write where an epoch is, unless that was done less than a second ago."""
@@ -142,10 +144,10 @@ class ProgressWriter:
         self._seconds += self._clock() - self._since
         self._num_rows += state.latest.num_rows
         self._state = state
-        rate = self._num_rows / max(self._seconds, 1e-9)
+        self.rate = self._num_rows / max(self._seconds, 1e-9)
         if write:
-            self._write(_progress(state, self._config, None, rate))
-        return rate
+            self._write(_progress(state, self._config, None, self.rate))
+        return self.rate
 
     def go_on(self) -> None:
         """Leave out of the rates what passed since the epoch ended."""

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ray
 import typer
 
 from app.config import Config, show_config
@@ -21,6 +20,7 @@ from app.registry.artifacts import Artifacts
 from app.registry.store import list_versions
 from app.training import train as shell
 from app.training.assembly import fit_in_process
+from app.training.state import FitState
 from app.training.train import find_plan, run_folder, train
 from jobs.train import main
 from tests.learning_world import CONTRACT, END, START, fill_tables, make_config, make_rows
@@ -140,23 +140,24 @@ class _DiesAfterTwoEpochs:
     def __init__(self, log: Path) -> None:
         self._log = str(log)
 
-    def __call__(self, settings: dict[str, Any]) -> None:
+    def __call__(self, settings: dict[str, Any]) -> str | None:
         from app.training import loop
 
-        report = ray.train.report
+        save = loop.Checkpoints.save
 
-        def report_and_die(metrics: dict[str, Any], **rest: Any) -> None:
-            report(metrics, **rest)
-            with Path(self._log).open("a") as log:
-                log.write(f"{metrics['stage']} {metrics['number']}\n")
-                if metrics["number"] != 2:
+        def save_and_die(self: loop.Checkpoints, state: FitState) -> None:
+            save(self, state)
+            with Path(self_log).open("a") as log:
+                log.write(f"{state.stage} {state.latest.number}\n")
+                if state.latest.number != 2:
                     return
-                ray.train.get_all_reported_checkpoints()  # Returns when they are safe.
+                assert self.failure() is None
                 log.write("killed\n")
             os.kill(os.getpid(), signal.SIGKILL)
 
-        loop.ray.train.report = report_and_die
+        self_log = self._log
+        loop.Checkpoints.save = save_and_die
         try:
-            loop.train_loop(settings)
+            return loop.train_loop(settings)
         finally:
-            loop.ray.train.report = report
+            loop.Checkpoints.save = save
