@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import pyarrow as pa
@@ -17,28 +17,46 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from app.contracts.rows import Contract
-from app.data.features import Encoder, InputShape
+from app.data.features import Encoded, Encoder
 from app.data.profile import Profile
+from app.model import networks, trees
 from app.model.calibration import Calibrator
 from app.model.manifest import ArtifactAltered, digest_of, read_folder, write_folder
-from app.model.networks import Network, UserNetwork, build_network
-from app.model.tasks import Top, task_from
-from app.sections import NetworkConfig
+from app.model.tasks import LearningTask, Top
 
 __all__ = ["ArtifactAltered", "ModelBundle"]
 
-FILES = (
+# Files of every bundle. One more holds what was learned: a network's weights, or trees.
+DESCRIPTIONS = (
     "contract.json",
     "encoder.json",
     "network.json",
-    "weights.safetensors",
     "calibrator.json",
     "profile.json",
     "card.json",
 )
+LEARNED = (networks.WEIGHTS, trees.TREES)
+
+
+class Learned(Protocol):
+    """What was learned from encoded rows, whatever kind of model it is."""
+
+    task: LearningTask
+
+    def predict(self, encoded: Encoded) -> NDArray[np.float64]:
+        """Predict before calibration: [B], of several classes [B, C]."""
+
+    @property
+    def size(self) -> Mapping[str, int]:
+        """Say how large it is, by what it is large in."""
+
+    def description(self) -> dict[str, object]:
+        """Say what it is made from, as JSON."""
+
+    def content(self) -> tuple[str, bytes]:
+        """Give the name and the bytes of the file that holds what was learned."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +65,7 @@ class ModelBundle:
 
     contract: Contract
     encoder: Encoder
-    network: Network
+    network: Learned
     calibrator: Calibrator
     profile: Profile
     card: Mapping[str, object]
@@ -100,26 +118,16 @@ class ModelBundle:
     @cached_property
     def files(self) -> dict[str, bytes]:
         """The content of every file but the manifest: equal bundles give equal bytes."""
-        network: dict[str, object] = {
-            "config": self.network.config.model_dump(),
-            "shape": self.network.shape.model_dump(),
-            "task": self.network.task.model_dump(),
-        }
-        if isinstance(self.network, UserNetwork):
-            network["source"] = self.network.source_digest
-        weights = {
-            name: tensor.cpu().contiguous() for name, tensor in self.network.state_dict().items()
-        }
         contents = (
             self.contract.model_dump_json(indent=1).encode(),
             self.encoder.to_json(),
-            _json(network),
-            save(weights),
+            _json(self.network.description()),
             self.calibrator.to_json(),
             self.profile.to_json(),
             _json(self.card),
         )
-        return dict(zip(FILES, contents, strict=True))
+        name, learned = self.network.content()
+        return {**dict(zip(DESCRIPTIONS, contents, strict=True)), name: learned}
 
     def save(self, folder: Path) -> str:
         """Write all files, the manifest last, and return the digest."""
@@ -132,7 +140,7 @@ class ModelBundle:
         Raises ArtifactAltered when a file is missing, added, changed or not what its name says.
         """
         files = read_folder(folder, digest)
-        if sorted(files) != sorted(FILES):
+        if not any(set(files) == {*DESCRIPTIONS, name} for name in LEARNED):
             raise ArtifactAltered(f"{folder}: is no model bundle; got {', '.join(sorted(files))}")
         try:
             return cls._from_files(files)
@@ -141,23 +149,21 @@ class ModelBundle:
 
     @classmethod
     def _from_files(cls, files: Mapping[str, bytes]) -> Self:
-        document = json.loads(files["network.json"])
-        network = build_network(
-            NetworkConfig.model_validate(document["config"]),
-            InputShape.model_validate(document["shape"]),
-            task_from(document["task"]),
-            document.get("source"),
-        )
-        network.load_state_dict(load(files["weights.safetensors"]))
-        network.eval().requires_grad_(False)
         return cls(
             contract=Contract.model_validate_json(files["contract.json"]),
             encoder=Encoder.from_json(files["encoder.json"]),
-            network=network,
+            network=_learned(files),
             calibrator=Calibrator.from_json(files["calibrator.json"]),
             profile=Profile.from_json(files["profile.json"]),
             card=json.loads(files["card.json"]),
         )
+
+
+def _learned(files: Mapping[str, bytes]) -> Learned:
+    document = json.loads(files["network.json"])
+    if networks.WEIGHTS in files:
+        return networks.restore_network(document, files[networks.WEIGHTS])
+    return trees.Trees.restore(document, files[trees.TREES])
 
 
 def _json(document: Mapping[str, object]) -> bytes:

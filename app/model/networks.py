@@ -10,18 +10,22 @@ training.
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from app.data.features import NULL_POSITION, Encoded, InputShape
 from app.model.modules import load_module
-from app.model.tasks import BinaryTask, LearningTask
+from app.model.tasks import BinaryTask, LearningTask, task_from
 from app.sections import NetworkConfig
 
 assert NULL_POSITION == -1.0  # The widening below relies on it.
+WEIGHTS = "weights.safetensors"
 # Keeps the widened batch within the processor's cache and memory bounded for any table.
 PREDICT_ROWS = 2048
 
@@ -38,6 +42,24 @@ class Network(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+    @property
+    def size(self) -> dict[str, int]:
+        """Say how large the network is."""
+        return {"num_parameters": sum(each.numel() for each in self.parameters())}
+
+    def description(self) -> dict[str, object]:
+        """Say what the network is made from, as JSON."""
+        return {
+            "config": self.config.model_dump(),
+            "shape": self.shape.model_dump(),
+            "task": self.task.model_dump(),
+        }
+
+    def content(self) -> tuple[str, bytes]:
+        """Give the weights' file: its name and bytes."""
+        weights = {name: each.cpu().contiguous() for name, each in self.state_dict().items()}
+        return WEIGHTS, save(weights)
 
     def prediction(self, numbers_BF: Tensor, categories_BC: Tensor) -> Tensor:
         """Give predictions before calibration: [B], of several classes [B, C]."""
@@ -77,6 +99,18 @@ def build_network(
     return UserNetwork(config, shape, task, source_digest)
 
 
+def restore_network(document: Mapping[str, Any], weights: bytes) -> Network:
+    """Make the network that `description` and `content` were of, to predict with."""
+    network = build_network(
+        NetworkConfig.model_validate(document["config"]),
+        InputShape.model_validate(document["shape"]),
+        task_from(document["task"]),
+        document.get("source"),
+    )
+    network.load_state_dict(load(weights))
+    return network.eval().requires_grad_(False)
+
+
 class UserNetwork(Network):
     """A user's own torch module, made as `Class(shape, num_outputs, **options)`.
 
@@ -97,6 +131,10 @@ class UserNetwork(Network):
         loaded = load_module(config.module, source_digest)
         self.source_digest = loaded.source_digest
         self.module = loaded.make(shape, task.num_outputs, config.options)
+
+    def description(self) -> dict[str, object]:
+        """Say what the network is made from; its source by digest."""
+        return {**super().description(), "source": self.source_digest}
 
     def forward(self, numbers_BF: Tensor, categories_BC: Tensor) -> Tensor:
         """Give logits [B, K, O]. Raises ValueError when the module gives another shape."""

@@ -11,7 +11,7 @@ from app.sections.running import ClusterConfig, ReplayConfig
 from app.sections.security import EncryptionConfig
 from app.sections.serving import ServingConfig
 from app.sections.tables import TablesConfig
-from app.sections.training import NetworkConfig, TrainingConfig
+from app.sections.training import NetworkConfig, TrainingConfig, TreesConfig
 
 __all__ = [
     "ClusterConfig",
@@ -32,5 +32,6 @@ __all__ = [
     "TablesConfig",
     "TimeReading",
     "TrainingConfig",
+    "TreesConfig",
     "WatchConfig",
 ]

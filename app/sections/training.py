@@ -3,9 +3,9 @@
 Knows names, bounds and units; knows nothing of files, or of the parts that read them.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from app.contracts.rows import Frozen
 from app.sections.data import SplitConfig
@@ -33,11 +33,36 @@ class NetworkConfig(Frozen):
     )
 
 
+class TreesConfig(Frozen):
+    """Gradient-boosted trees, in XGBoost's terms."""
+
+    trees_per_epoch: int = Field(
+        25, ge=1, description="Trees added before the stop rows judge, and a checkpoint is kept."
+    )
+    max_depth: int = Field(6, ge=1, le=24)
+    learning_rate: float = Field(0.06, gt=0, le=1)
+    min_child_weight: float = Field(5.0, ge=0)
+    row_share: float = Field(0.8, gt=0, le=1, description="Of the rows, drawn for each tree.")
+    column_share: float = Field(0.8, gt=0, le=1, description="Of the columns, drawn for each tree.")
+    l2: float = Field(1.0, ge=0)
+    max_bins: int = Field(256, ge=2, le=1024)
+
+
 class TrainingConfig(Frozen):
     """One training run."""
 
     seed: int = 7
+    model: Literal["network", "trees"] = Field(
+        "network",
+        exclude_if=lambda model: model == "network",
+        description="trees: gradient-boosted ones; needs pip install 'mainspring[trees]'.",
+    )
     network: NetworkConfig = NetworkConfig()
+    trees: TreesConfig = Field(
+        TreesConfig(),
+        exclude_if=lambda trees: trees == TreesConfig(),
+        description="What the trees are grown with; epochs, patience and refit are those below.",
+    )
     split: SplitConfig = SplitConfig()
     epochs: int = Field(8, ge=1)
     min_epochs: int = Field(
@@ -70,6 +95,13 @@ class TrainingConfig(Frozen):
         "temperature and numbers a line, or none; a ranking has nothing to correct.",
     )
     num_workers: int = Field(1, ge=1)
+    max_workers: int | None = Field(
+        None,
+        ge=1,
+        exclude_if=lambda number: number is None,
+        description="As many workers as find room, num_workers at least and these at most; a run "
+        "goes on with more or fewer, from its last epoch. Absent: always num_workers.",
+    )
     cpus_per_worker: float = Field(1.0, gt=0)
     threads_per_worker: int = Field(
         2, ge=1, description="Torch threads of a worker; 2 is one laptop."
@@ -86,3 +118,13 @@ class TrainingConfig(Frozen):
         None, ge=7, description="Length of the window; absent: everything."
     )
     experiment: str = "mainspring"
+
+    @model_validator(mode="after")
+    def _check_workers(self) -> Self:
+        if self.max_workers is not None and self.max_workers < self.num_workers:
+            raise ValueError(
+                f"max_workers is at least num_workers {self.num_workers}, got {self.max_workers}"
+            )
+        if self.max_workers is not None and self.model == "trees":
+            raise ValueError("trees grow on num_workers; leave max_workers out")
+        return self

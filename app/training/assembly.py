@@ -33,12 +33,13 @@ from app.data.splits import (
     split_keys,
     split_shares,
 )
-from app.model.bundle import ModelBundle
+from app.model.bundle import Learned, ModelBundle
 from app.model.calibration import Calibrator
 from app.model.evaluation import evaluate
 from app.model.networks import Network, build_network
 from app.model.outcomes import fit_calibrator
 from app.model.tasks import BinaryTask, LearningTask, task_of
+from app.training.boosting import Growth, grow, trees_of
 from app.training.fitting import fit
 from app.training.rows import Rows
 from app.training.state import FitState
@@ -191,6 +192,17 @@ def new_network(config: Config, shape: InputShape, task: LearningTask | None = N
     return build_network(config.training.network, shape, task or BinaryTask())
 
 
+def restore(
+    config: Config, shape: InputShape, task: LearningTask, weights: Mapping[str, Tensor]
+) -> Learned:
+    """Make the model that the tensors of a state hold, to predict with."""
+    if config.training.model == "trees":
+        return trees_of(config.training, shape, task, weights)
+    network = new_network(config, shape, task)
+    network.load_state_dict(weights)
+    return network.requires_grad_(False).eval()
+
+
 def assemble(
     config: Config,
     window: Window,
@@ -205,11 +217,9 @@ def assemble(
     """
 
     def draft(weights: Mapping[str, Tensor]) -> ModelBundle:
-        network = new_network(config, encoder.shape, window.task)
-        network.load_state_dict(weights)
-        network.requires_grad_(False).eval()
+        learned = restore(config, encoder.shape, window.task, weights)
         nothing = Profile.for_encoder(encoder)
-        return ModelBundle(config.contract, encoder, network, Calibrator(), nothing, {})
+        return ModelBundle(config.contract, encoder, learned, Calibrator(), nothing, {})
 
     labels = window.labelled_stop["label"].to_numpy()
     raw = draft(state.best).uncalibrated(window.labelled_stop)
@@ -225,7 +235,7 @@ def assemble(
         "seed": config.training.seed,
         "num_train_rows": len(window.labelled_train),
         "num_stop_rows": len(window.labelled_stop),
-        "num_parameters": sum(p.numel() for p in final.network.parameters()),
+        **final.network.size,
         "held_out_days": list(window.held_out_days),
         "held_out_share": share.model_dump() if (share := held_out_share(config)) else None,
         "best_epoch": state.best_epoch,
@@ -253,12 +263,16 @@ def fit_in_process(
     """
     window = open_window(config, table, end)
     encoder = Encoder.fit(Statistics.collect(window.train, config.contract), config.features)
-    network = new_network(config, encoder.shape, window.task)
     train, stop = (
         encode_rows(encoder, window.labelled_train),
         encode_rows(encoder, window.labelled_stop),
     )
-    state = fit(network, train, stop, config.training, on_epoch=on_epoch)
+    if config.training.model == "trees":
+        growth = Growth(window.task, train, stop, config.training, torch.get_num_threads())
+        state = grow(growth, on_epoch=on_epoch)
+    else:
+        network = new_network(config, encoder.shape, window.task)
+        state = fit(network, train, stop, config.training, on_epoch=on_epoch)
     return assemble(config, window, encoder, state, facts or {})
 
 

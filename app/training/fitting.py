@@ -112,7 +112,8 @@ class _Stage:
     def advance(self, number: int) -> Epoch:
         """Run one epoch."""
         train_loss, num_rows = _train_epoch(self.task, self.optimizer, self.average, number)
-        return Epoch(number=number, num_rows=num_rows, train_loss=train_loss)
+        size = self.task.peers.size
+        return Epoch(number=number, num_rows=num_rows, train_loss=train_loss, num_workers=size)
 
     def seen(self, state: FitState) -> FitState:
         """Write down where the network is."""

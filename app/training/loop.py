@@ -10,7 +10,7 @@ import os
 import time
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import ray.data
@@ -18,21 +18,23 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed
+from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import prepare_model
 
 from app.data.features import Encoded, InputShape
 from app.model.networks import build_network
 from app.model.tasks import task_from
 from app.sections import TrainingConfig
+from app.training.boosting import Growth, grow
 from app.training.checkpoints import CheckpointFailed, Checkpoints, read_checkpoints
 from app.training.divergence import TrainingDiverged
 from app.training.fitting import fit
-from app.training.peers import Peers
 from app.training.progress import ProgressWriter, Step
 from app.training.rows import Rows
 from app.training.state import FitState
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class RayPeers:
@@ -52,6 +54,13 @@ class RayPeers:
         """Give the same minimum to every worker."""
         return int(self._reduce(float(value), torch.distributed.ReduceOp.MIN))
 
+    def from_first(self, value: T) -> T:
+        """Give the first worker's value to every worker: without torch's group, for trees too."""
+        if self.size == 1:
+            return value
+        given: T = broadcast_from_rank_zero(value)
+        return given
+
     def _reduce(self, value: float, how: Any) -> float:
         if self.size == 1:
             return value
@@ -60,56 +69,67 @@ class RayPeers:
         return float(tensor.item())
 
 
-def train_loop(settings: dict[str, Any]) -> str | None:
+def train_loop(settings: dict[str, Any]) -> dict[str, str] | None:
     """Run one worker; return why it will not go better when it is tried again, if that is so.
+
+    That is the kind of error and what it tells, for `raise_hopeless`.
 
     Settings: `training` and `shape` as JSON, the `task` as its fields, `fingerprint` of data and
     settings, the `folder` of the run for the record of its progress.
     """
     config = TrainingConfig.model_validate_json(settings["training"])
-    shape = InputShape.model_validate_json(settings["shape"])
     torch.set_num_threads(min(config.threads_per_worker, os.cpu_count() or 1))
-    peers = RayPeers()
-    train, stop = _shard("train"), _shard("stop")
-    torch.manual_seed(config.seed)
-    network = build_network(config.network, shape, task_from(settings["task"]))
-    network = network.to(ray.train.torch.get_device())
-    module = prepare_model(network) if peers.size > 1 else network
-    folder, fingerprint, attempt = (
-        Path(settings["folder"]),
-        settings["fingerprint"],
-        uuid.uuid4().hex,
-    )
+    peers, attempt = RayPeers(), uuid.uuid4().hex
+    folder, fingerprint = Path(settings["folder"]), settings["fingerprint"]
     resume = _resume(folder, fingerprint, peers)
     with Checkpoints(folder, fingerprint, attempt) as checkpoints:
         writer = ProgressWriter(folder, config, resume or FitState(), time.perf_counter, attempt)
         reporter = _Reporter(peers, writer, checkpoints)
         try:
-            state = resume
-            if state is None or not state.is_finished(config):
-                state = fit(
-                    network,
-                    train,
-                    stop,
-                    config,
-                    resume=resume,
-                    on_epoch=reporter.after_epoch,
-                    on_step=reporter.step,
-                    module=module,
-                    peers=peers,
-                )
-            reporter.end(state)
+            # Where it died between the last epoch and the end, there is nothing left to train.
+            finished = resume if resume is not None and resume.is_finished(config) else None
+            reporter.end(finished or _train(settings, config, peers, resume, reporter))
         except (TrainingDiverged, CheckpointFailed) as error:
             # Raised, it would be tried again: the run is deterministic, and a disk stays full.
             logger.error("%s", error)
-            return str(error)
+            return {"kind": type(error).__name__, "told": str(error)}
     return None
+
+
+def _train(
+    settings: dict[str, Any],
+    config: TrainingConfig,
+    peers: RayPeers,
+    resume: FitState | None,
+    reporter: "_Reporter",
+) -> FitState:
+    """Train what is left, a network or trees."""
+    train, stop = _shard("train"), _shard("stop")
+    task = task_from(settings["task"])
+    if config.model == "trees":
+        threads = torch.get_num_threads()
+        growth = Growth(task, train, stop, config, threads, peers.rank, peers.size)
+        return grow(growth, resume=resume, on_epoch=reporter.after_epoch)
+    shape = InputShape.model_validate_json(settings["shape"])
+    torch.manual_seed(config.seed)
+    network = build_network(config.network, shape, task).to(ray.train.torch.get_device())
+    return fit(
+        network,
+        train,
+        stop,
+        config,
+        resume=resume,
+        on_epoch=reporter.after_epoch,
+        on_step=reporter.step,
+        module=prepare_model(network) if peers.size > 1 else network,
+        peers=peers,
+    )
 
 
 class _Reporter:
     """Tell of each epoch; rank 0 writes its checkpoint while the next one is trained."""
 
-    def __init__(self, peers: Peers, writer: ProgressWriter, checkpoints: Checkpoints) -> None:
+    def __init__(self, peers: RayPeers, writer: ProgressWriter, checkpoints: Checkpoints) -> None:
         self._peers, self._writer, self._checkpoints = peers, writer, checkpoints
 
     def step(self, step: Step) -> None:
@@ -138,8 +158,8 @@ class _Reporter:
     def _refuse_failure(self) -> None:
         """Raise CheckpointFailed on all workers together where the first could not write."""
         told = None if self._peers.rank else self._checkpoints.failure()
-        if not self._peers.smallest(0 if told else 1):
-            raise CheckpointFailed(told or "the first worker's checkpoint could not be written")
+        if (told := self._peers.from_first(told)) is not None:
+            raise CheckpointFailed(told)
 
 
 def _metrics(state: FitState, rate: float) -> dict[str, Any]:
@@ -147,10 +167,18 @@ def _metrics(state: FitState, rate: float) -> dict[str, Any]:
     return {"stage": state.stage, **epoch, "rows_per_second": rate}
 
 
-def _resume(folder: Path, fingerprint: str, peers: Peers) -> FitState | None:
+def _resume(folder: Path, fingerprint: str, peers: RayPeers) -> FitState | None:
     """Read the latest whole checkpoint that every worker sees; None to start at the beginning."""
     found = read_checkpoints(folder, fingerprint)
-    return found.get(peers.smallest(max(found, default=0)))
+    number = peers.from_first(max(found, default=0))
+    if not number:
+        return None
+    if number not in found:
+        raise RuntimeError(
+            f"the first worker goes on after epoch {number}, whose checkpoint is not whole here in "
+            f"{folder}; every worker must see the same folder"
+        )
+    return found[number]
 
 
 def _shard(name: str) -> Rows:

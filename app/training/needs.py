@@ -4,11 +4,12 @@ Knows counts of rows, CPUs and bytes, and what Ray writes when a process is gone
 how a cluster is asked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.data.features import InputShape
 from app.sections import TrainingConfig
+from app.training.divergence import TrainingDiverged
 
 # A worker's process with torch and Ray, before it has a row.
 PROCESS_BYTES = 400 * 10**6
@@ -30,6 +31,15 @@ class RunFailed(RuntimeError):
             f"run {run} failed {num_times} times: {why}; once that is mended, the same command "
             "goes on after the last whole epoch"
         )
+
+
+def raise_hopeless(run: str, ended: Mapping[str, str] | None) -> None:
+    """Raise what workers gave back where trying again is in vain; None is a run that went well."""
+    if ended is None:
+        return
+    if ended["kind"] == TrainingDiverged.__name__:
+        raise TrainingDiverged(f"run {run}: {ended['told']}; nothing was stored")
+    raise RunFailed(f"run {run}: {ended['told']}")
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ class Needs:
 
     @classmethod
     def of(cls, config: TrainingConfig) -> "Needs":
-        """Count what the settings alone ask for."""
+        """Count what the settings alone ask for, at least."""
         gpus = 1.0 if config.use_gpu else 0.0
         return cls(config.num_workers, config.cpus_per_worker, gpus)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import ray
 from ray._private.state import state as cluster_state
+from ray.train import ScalingConfig
 from ray.util import placement_group_table
 
 from app.config import Config
@@ -45,17 +46,28 @@ def refuse_too_many(config: TrainingConfig) -> None:
 def refuse_too_large(config: Config, window: Window, encoder: Encoder, watch: Watch) -> Needs:
     """Raise ValueError when no memory can hold rows and network; say when rows go to disk."""
     network = new_network(config, encoder.shape, window.task)
+    is_network = config.training.model == "network"
     needs = Needs.of(config.training).with_rows(
         encoder.shape,
         len(window.labelled_train),
         len(window.labelled_stop),
-        sum(weights.numel() for weights in network.parameters()),
+        sum(weights.numel() for weights in network.parameters()) if is_network else 0,
     )
     room = look_around()
     refuse_impossible(needs, room)
     if (spill := explain_spill(needs, room)) is not None:
         watch.phase(spill)
     return needs
+
+
+def scaling(config: TrainingConfig) -> ScalingConfig:
+    """Say how many workers there are, and what each gets."""
+    fixed, most = config.num_workers, config.max_workers
+    return ScalingConfig(
+        num_workers=fixed if most is None else (fixed, most),
+        use_gpu=config.use_gpu,
+        resources_per_worker={"CPU": config.cpus_per_worker},
+    )
 
 
 class Waiting:

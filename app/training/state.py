@@ -26,6 +26,8 @@ class Epoch(Frozen):
     num_rows: int
     train_loss: float
     stop_loss: float | None = Field(None, description="Absent in a refit: no rows are left.")
+    num_workers: int = Field(1, ge=1, exclude_if=lambda number: number == 1)
+    """Who shared the rows: where it may change, no two runs are equal to the bit."""
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ from ray.train import (
     FailureConfig,
     Result,
     RunConfig,
-    ScalingConfig,
     TrainingFailedError,
 )
 from ray.train.torch import TorchTrainer
+from ray.train.xgboost import XGBoostTrainer
 
 from app.config import Config
 from app.contracts.records import DatasetVersion, TrainingResult
@@ -49,12 +49,11 @@ from app.training.assembly import (
     open_window,
     required_columns,
 )
-from app.training.divergence import TrainingDiverged
 from app.training.following import Follower
 from app.training.loop import train_loop
-from app.training.needs import RunFailed
+from app.training.needs import RunFailed, raise_hopeless
 from app.training.progress import Unwatched, Watch
-from app.training.room import Waiting, refuse_too_large, refuse_too_many
+from app.training.room import Waiting, refuse_too_large, refuse_too_many, scaling
 from app.training.state import FitState
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -121,9 +120,7 @@ def train(
     watch.phase(f"fitting the encoder to {len(window.train):,} rows")
     encoder = _fit_encoder(config, window)
     outcome = _fit_network(config, window, encoder, plan.dataset, run, watch)
-    hopeless: str | None = outcome.return_value  # type: ignore[attr-defined]
-    if hopeless is not None:
-        raise TrainingDiverged(f"run {run}: {hopeless}; nothing was stored")
+    raise_hopeless(run, outcome.return_value)  # type: ignore[attr-defined]
     state = _best_state(outcome, _fingerprint(config, plan.dataset))
     facts = {
         "run": run,
@@ -192,7 +189,8 @@ def _fit_network(
     training, folder = config.training, run_folder(config, run)
     needs = refuse_too_large(config, window, encoder, watch)
     watch.phase(f"encoding {len(window.labelled_train) + len(window.labelled_stop):,} rows")
-    trainer = TorchTrainer(
+    trainer_class = XGBoostTrainer if training.model == "trees" else TorchTrainer
+    trainer = trainer_class(
         train_loop,  # type: ignore[arg-type]  # What it returns is Result.return_value.
         train_loop_config={
             "training": training.model_dump_json(),
@@ -207,11 +205,7 @@ def _fit_network(
         },
         # Every worker judges itself on all stop rows.
         dataset_config=DataConfig(datasets_to_split=["train"]),
-        scaling_config=ScalingConfig(
-            num_workers=training.num_workers,
-            use_gpu=training.use_gpu,
-            resources_per_worker={"CPU": training.cpus_per_worker},
-        ),
+        scaling_config=scaling(training),
         run_config=RunConfig(  # type: ignore[call-arg]  # Typed as the version before.
             name=run,
             storage_path=str(folder.parent),

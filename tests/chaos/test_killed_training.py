@@ -56,7 +56,7 @@ class DiesAtMoments:
     def __init__(self, log: Path, moments: list[Moment]) -> None:
         self._log, self._moments = str(log), [tuple(moment) for moment in moments]
 
-    def __call__(self, settings: dict[str, Any]) -> str | None:
+    def __call__(self, settings: dict[str, Any]) -> dict[str, str] | None:
         from app.model import manifest
         from app.training import averaging, loop
 

@@ -1,7 +1,9 @@
 """Training on Ray Train: the same bundle as in process, resumable, idempotent by the run's name."""
 
+import json
 import os
 import re
+import resource
 import signal
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,11 @@ from app.ledger.database import open_ledger
 from app.model.bundle import ModelBundle
 from app.registry.artifacts import Artifacts
 from app.registry.store import list_versions
+from app.sections import TreesConfig
 from app.training import train as shell
 from app.training.assembly import fit_in_process
+from app.training.needs import RunFailed
+from app.training.progress import RunProgress
 from app.training.state import FitState
 from app.training.train import find_plan, run_folder, train
 from jobs.train import main
@@ -89,6 +94,43 @@ def test_two_workers_share_the_rows_and_agree(tmp_path: Path) -> None:
     assert (run_folder(config, "pair") / "result.json").exists()
 
 
+def test_a_full_disk_ends_the_run_and_the_same_command_goes_on_with_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(tmp_path)
+    dataset = snapshot(config)
+    log = tmp_path / "starts"
+    monkeypatch.setattr(shell, "train_loop", _HasNoRoomAfterOneEpoch(log))
+    with pytest.raises(RunFailed, match=r"runs/full could not be written: .*make room"):
+        train(config, dataset, "full", END)
+    folder = run_folder(config, "full")
+    assert log.read_text() == "started\n"
+    assert [len(path.name) for path in folder.glob("epoch_*")] == [len("epoch_00001_12345678")]
+    assert not (folder / "result.json").exists()
+
+    monkeypatch.setattr(shell, "train_loop", _TellsItsStarts(log))
+    went_on = _Heard()
+    result = train(config, dataset, "full", END, watch=went_on)
+    assert went_on.records[0].num_before == 1
+    assert result.version.digest == train(config, dataset, "roomy", END).version.digest
+
+
+def test_as_many_workers_as_find_room_train_and_the_epochs_say_how_many(tmp_path: Path) -> None:
+    config = make_config(tmp_path, num_workers=1, max_workers=2, cpus_per_worker=0.5)
+    result = train(config, snapshot(config), "elastic", END)
+    card = Artifacts(config.artifacts_path).path(result.version.digest) / "card.json"
+    sizes = {epoch.get("num_workers", 1) for epoch in json.loads(card.read_bytes())["epochs"]}
+    assert sizes == {2}
+
+
+def test_more_than_the_cluster_has_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    config = make_config(tmp_path, num_workers=99)
+    heard = _Heard()
+    with pytest.raises(ValueError, match=r"99 worker\(s\) with 1 CPU each, got nodes with 4"):
+        train(config, snapshot(config), "huge", END, watch=heard)
+    assert heard.phases == []
+
+
 def test_a_run_that_diverges_is_tried_once_and_leaves_no_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,12 +166,48 @@ class _TellsItsStarts:
     def __init__(self, log: Path) -> None:
         self._log = str(log)
 
-    def __call__(self, settings: dict[str, Any]) -> str | None:
+    def __call__(self, settings: dict[str, Any]) -> dict[str, str] | None:
         from app.training import loop
 
         with Path(self._log).open("a") as log:
             log.write("started\n")
         return loop.train_loop(settings)
+
+
+class _HasNoRoomAfterOneEpoch(_TellsItsStarts):
+    """Run the real loop in a process that may write no large file after the first checkpoint."""
+
+    def __call__(self, settings: dict[str, Any]) -> dict[str, str] | None:
+        from app.training import loop
+
+        save = loop.Checkpoints.save
+
+        def save_or_fail(self: loop.Checkpoints, state: FitState) -> None:
+            if state.latest.number == 2:
+                assert self.failure() is None
+                _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
+            save(self, state)
+
+        loop.Checkpoints.save = save_or_fail
+        try:
+            return super().__call__(settings)
+        finally:
+            loop.Checkpoints.save = save
+
+
+class _Heard:
+    """A watch that remembers."""
+
+    def __init__(self) -> None:
+        self.phases: list[str] = []
+        self.records: list[RunProgress] = []
+
+    def phase(self, what: str) -> None:
+        self.phases.append(what)
+
+    def progress(self, now: RunProgress) -> None:
+        self.records.append(now)
 
 
 class _DiesAfterTwoEpochs:
@@ -140,7 +218,7 @@ class _DiesAfterTwoEpochs:
     def __init__(self, log: Path) -> None:
         self._log = str(log)
 
-    def __call__(self, settings: dict[str, Any]) -> str | None:
+    def __call__(self, settings: dict[str, Any]) -> dict[str, str] | None:
         from app.training import loop
 
         save = loop.Checkpoints.save
@@ -161,3 +239,22 @@ class _DiesAfterTwoEpochs:
             return loop.train_loop(settings)
         finally:
             loop.Checkpoints.save = save
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_trees_grow_on_workers(tmp_path: Path, num_workers: int) -> None:
+    config = make_config(
+        tmp_path,
+        model="trees",
+        trees=TreesConfig(trees_per_epoch=5, max_depth=3),
+        num_workers=num_workers,
+        cpus_per_worker=0.5,
+    )
+    dataset = snapshot(config)
+    result = train(config, dataset, "trees", END)
+    stored = ModelBundle.load(Artifacts(config.artifacts_path).path(result.version.digest))
+    table = load_snapshot(open_tables(config), CONTRACT, dataset)
+    local = fit_in_process(config, table, dataset.end)
+    # Two workers draw other shares of the rows.
+    tolerance = 1e-6 if num_workers == 1 else 0.2
+    np.testing.assert_allclose(stored.predict(table), local.bundle.predict(table), atol=tolerance)

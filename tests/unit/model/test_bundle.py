@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.model.bundle import FILES, ArtifactAltered, ModelBundle
+from app.model.bundle import DESCRIPTIONS, ArtifactAltered, ModelBundle
 from app.model.calibration import Calibrator
 from app.model.manifest import MANIFEST, write_folder
+from app.model.networks import WEIGHTS
 from tests.learning_world import make_bundle, make_rows
 
 ROWS = make_rows(400)
@@ -59,7 +60,7 @@ def test_equal_bundles_have_equal_digests() -> None:
     assert make_bundle(ROWS, seed=1).digest != BUNDLE.digest
 
 
-@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+@pytest.mark.parametrize("name", [*(*DESCRIPTIONS, WEIGHTS), MANIFEST])
 def test_a_changed_byte_is_refused(tmp_path: Path, name: str) -> None:
     digest = BUNDLE.save(tmp_path)
     content = bytearray((tmp_path / name).read_bytes())
@@ -69,7 +70,7 @@ def test_a_changed_byte_is_refused(tmp_path: Path, name: str) -> None:
         ModelBundle.load(tmp_path, digest)
 
 
-@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+@pytest.mark.parametrize("name", [*(*DESCRIPTIONS, WEIGHTS), MANIFEST])
 def test_a_missing_file_is_refused(tmp_path: Path, name: str) -> None:
     BUNDLE.save(tmp_path)
     (tmp_path / name).unlink()
@@ -110,4 +111,4 @@ def test_a_manifest_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
 
 def test_writing_leaves_nothing_but_the_named_files(tmp_path: Path) -> None:
     BUNDLE.save(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {*FILES, MANIFEST}
+    assert {path.name for path in tmp_path.iterdir()} == {*(*DESCRIPTIONS, WEIGHTS), MANIFEST}
