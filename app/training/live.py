@@ -11,6 +11,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from app.config import Config
@@ -35,7 +36,7 @@ class LiveRun:
         clock: Callable[[], datetime],
     ) -> None:
         """Begin in the background; `clock` gives the time that MLflow shows."""
-        self._open = lambda: TrackedRun.open(config, run, dataset, clock)
+        self._open = partial(TrackedRun.open, config, run, dataset, clock)
         self._tracked: TrackedRun | None = None
         self._acts: queue.SimpleQueue[Act | None] = queue.SimpleQueue()
         self._num_ended = 0
@@ -71,7 +72,7 @@ class LiveRun:
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
-        act: Act | None = lambda tracked: None  # noqa: E731
+        act: Act | None = _nothing
         while act is not None:
             try:
                 self._tracked = self._tracked or self._open()
@@ -81,6 +82,10 @@ class LiveRun:
             except (MlflowException, SQLAlchemyError, OSError) as error:
                 logger.warning("the run is not shown in MLflow: %s", error)
             act = self._acts.get()
+
+
+def _nothing(tracked: TrackedRun) -> None:
+    """Only open the run."""
 
 
 @contextlib.contextmanager

@@ -30,7 +30,11 @@ WAIT_SECONDS = 10.0
 
 def look_around() -> Room:
     """Ask the cluster what it has in all."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = [
+        node["Resources"]
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"]
+    ]
     return Room(
         tuple(Node(n.get("CPU", 0), n.get("GPU", 0), n.get("memory", 0)) for n in nodes),
         sum(node.get("object_store_memory", 0) for node in nodes),
@@ -64,7 +68,7 @@ def scaling(config: TrainingConfig) -> ScalingConfig:
     """Say how many workers there are, and what each gets."""
     fixed, most = config.num_workers, config.max_workers
     return ScalingConfig(
-        num_workers=fixed if most is None else (fixed, most),
+        num_workers=fixed if most is None else (fixed, most),  # type: ignore[arg-type]
         use_gpu=config.use_gpu,
         resources_per_worker={"CPU": config.cpus_per_worker},
     )
@@ -84,7 +88,8 @@ class Waiting:
         self._since = self._clock()
         if not self._is_pending():
             return None
-        free, total = ray.available_resources(), ray.cluster_resources()
+        free = ray.available_resources()  # type: ignore[no-untyped-call]
+        total = ray.cluster_resources()  # type: ignore[no-untyped-call]
         return explain_wait(
             self._needs,
             round(free.get("CPU", 0), 2),
