@@ -65,6 +65,17 @@ class Config(Frozen):
             raise ValueError("training.split.by: entity needs contract.entity; name it or take id")
         return self
 
+    @model_validator(mode="after")
+    def _spelled_classes_exist(self) -> Self:
+        inline = self.source.inline
+        unknown = sorted(set(inline.classes if inline else ()) - set(self.contract.classes))
+        if unknown:
+            raise ValueError(
+                f"source.inline.classes: {', '.join(unknown)} is none of contract.classes; add it "
+                "there or correct it"
+            )
+        return self
+
     @property
     def tables_path(self) -> Path:
         """Root of the Delta tables."""

@@ -3,6 +3,7 @@
 import typer
 
 from app.config import Config, load_config
+from app.contracts.targets import require_binary
 from app.serving.application import deploy
 from app.session import session
 from jobs.options import ConfigFile, Overrides
@@ -16,6 +17,7 @@ def main(
     """Start the endpoint on the cluster of RAY_ADDRESS, or on one of its own until Ctrl-C."""
     with user_errors():
         settings = load_config(config, set_ or [])
+        require_binary(settings.contract, "serving")
         with session(settings) as cluster:
             report({"model": settings.name, "url": run(settings)})
             if cluster.started:

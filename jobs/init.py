@@ -13,6 +13,7 @@ from rich.console import Console
 
 from app.config import Config, ConfigError, load_config
 from app.console.proposals import proposal_lines, proposal_table
+from app.contracts.targets import Task
 from app.data.proposal import Proposal, propose
 from app.data.proposal_yaml import write_yaml
 from app.data.survey import survey
@@ -28,6 +29,13 @@ def main(
     label: Annotated[str, typer.Option(help="The column with the outcome to predict.")],
     positive: Annotated[
         list[str] | None, typer.Option(help="Value that counts as 1; may be repeated.")
+    ] = None,
+    task: Annotated[
+        Task | None,
+        typer.Option(help="What is predicted; default: guessed, ranking only when asked for."),
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Ranking: the column whose rows of one value make a list.")
     ] = None,
     into: Annotated[
         Path | None, typer.Option(help="The file to write; default: configs/NAME.yaml.")
@@ -45,22 +53,33 @@ def main(
         file = into or Path("configs") / f"{chosen}.yaml"
         if file.exists() and not force:
             raise ConfigError(f"{file}: there is one already; add --force, or name another --into")
-        proposal, text, trial = decide(from_, label, chosen, positive or [])
+        proposal, text, trial = decide(from_, label, chosen, positive or [], task=task, group=group)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
         config = load_config(file)
         console.print(proposal_table(proposal))
         for line in proposal_lines(proposal, trial, text.count("\n")):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
-        made = _first_key(config) if key else ""
-        curl = _curl(config, proposal)
+        binary = config.contract.task == "binary"
+        made = _first_key(config) if key and binary else ""
+        curl = _curl(config, proposal) if binary else ""
         _tell_next(file, made, curl, console)
         report(_record(file, proposal, trial, text, made, curl))
 
 
-def decide(file: Path, label: str, name: str, positive: list[str]) -> tuple[Proposal, str, Trial]:
+def decide(
+    file: Path,
+    label: str,
+    name: str,
+    positive: list[str],
+    *,
+    task: Task | None = None,
+    group: str | None = None,
+) -> tuple[Proposal, str, Trial]:
     """Propose, try the proposal out on every row, and mend the one guess that a trial can."""
-    found = propose(survey(file), label, name, positive).with_ids_from("content")
+    surveyed = survey(file)
+    found = propose(surveyed, label, name, positive, task=task, group=group)
+    found = found.with_ids_from("content")
     text, trial = _tried(found)
     if trial.num_repeated and found.roles.id is None:
         # Equal rows are different cases here: their place tells them apart.
@@ -108,11 +127,14 @@ def _tell_next(file: Path, key: str, curl: str, console: Console) -> None:
     lines = ["", "[bold]Next:[/] read the file, every guess has its reason beside it; then"]
     console.print("\n".join(lines))
     commands = [f"python -m jobs.start --config {file}"]
-    if key:
+    if not curl:
+        # Serving and the loop are for binary models.
+        commands = [f"python -m jobs.{job} --config {file}" for job in ("ingest", "train")]
+    elif key:
         commands.append(f"export MAINSPRING_KEY={key}   # shown this once; only its hash is stored")
     else:
         commands.append(f"python -m jobs.keys create --config {file} --name me")
-    for command in (*commands, curl):
+    for command in filter(None, (*commands, curl)):
         console.print(command, soft_wrap=True, highlight=False, markup=False)
 
 
@@ -124,6 +146,7 @@ def _record(
         "config": str(file),
         "model": proposal.name,
         "label": proposal.outcome.name,
+        **proposal.target,
         "positive": list(proposal.outcome.positive),
         "lines": text.count("\n"),
         "rows": trial.num_in,
@@ -131,7 +154,7 @@ def _record(
         "columns": uses,
         "suspects": [name for name, use in uses.items() if use == "suspect"],
         "key": key or None,
-        "curl": curl,
+        "curl": curl or None,
     }
 
 

@@ -25,6 +25,7 @@ from app.console.narration import Narrator
 from app.console.replay import Endpoint, Replay, Traffic, json_rows
 from app.console.scoreboard import write_outcome
 from app.console.status import read_status
+from app.contracts.targets import require_binary
 from app.data.ingestion import IngestResult
 from app.data.sources import read_source
 from app.ledger.clock import drive_clock
@@ -51,6 +52,7 @@ def main(
     console = Console(stderr=True)
     with user_errors():
         settings = load_config(config, set_ or [])
+        require_binary(settings.contract, "the replay")
         if show:
             console.print(show_config(settings), highlight=False)
         prepare_workspace(settings, fresh=fresh)

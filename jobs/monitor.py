@@ -8,6 +8,7 @@ from rich.console import Console
 
 from app.config import Config, load_config
 from app.console.as_known import render_as_known
+from app.contracts.targets import require_binary
 from app.data.tables import open_tables
 from app.ledger.clock import read_clock
 from app.ledger.database import open_ledger
@@ -48,6 +49,7 @@ def main(
     """Turn the logs of predictions and labels into evidence."""
     with user_errors():
         settings = load_config(config, set_ or [])
+        require_binary(settings.contract, "monitoring")
         if as_known_at is not None:
             question = ask(settings, as_known_at, start, end, version=version, world=world)
             answer = run_as_known(settings, question)

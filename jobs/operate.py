@@ -3,6 +3,7 @@
 import typer
 
 from app.config import Config, load_config
+from app.contracts.targets import require_binary
 from app.ledger.database import open_ledger
 from app.loop.steward import start_steward
 from app.monitoring.monitor import await_monitor, start_monitor
@@ -18,6 +19,7 @@ def main(
     """Watch the model's traffic and keep the model right."""
     with user_errors():
         settings = load_config(config, set_ or [])
+        require_binary(settings.contract, "the loop")
         with session(settings) as cluster:
             report(run(settings, cluster))
             if cluster.started:

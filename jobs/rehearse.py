@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from app.config import Config, load_config
+from app.contracts.targets import require_binary
 from app.data.tables import open_tables
 from app.ledger.database import open_ledger
 from app.loop.comparators import Comparators, production_rows, write_board, write_scores
@@ -37,7 +38,9 @@ def main(
 ) -> None:
     """Fit the comparators that are missing, score every production row, write the scoreboard."""
     with user_errors():
-        report(run(load_config(config, set_ or []), chosen_policies(policies), months))
+        settings = load_config(config, set_ or [])
+        require_binary(settings.contract, "the rehearsal")
+        report(run(settings, chosen_policies(policies), months))
 
 
 def run(config: Config, policies: tuple[Policy, ...], months: str | None = None) -> Scoreboard:

@@ -21,7 +21,7 @@ def main(
     ] = None,
     set_: Overrides = None,
 ) -> None:
-    """Give every row a probability, or the reasons why it has none; run again to go on."""
+    """Give every row a prediction, or the reasons why it has none; run again to go on."""
     with user_errors():
         settings = load_config(config, set_ or [])
         with session(settings):

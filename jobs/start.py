@@ -14,6 +14,7 @@ from rich.console import Console
 from app.config import Config, load_config
 from app.console.narration import Narrator
 from app.console.status import Status, read_status
+from app.contracts.targets import require_binary
 from app.data.ingestion import IngestResult
 from app.ledger.database import open_ledger
 from app.session import Cluster, session
@@ -36,6 +37,7 @@ def main(
     """Bring rows in, train a first model, serve it once the gate lets it through; stay up."""
     with user_errors():
         settings = load_config(config, set_ or [])
+        require_binary(settings.contract, "serving")
         with session(settings) as cluster:
             report(run(settings, cluster, Console(stderr=True)))
             if cluster.started:

@@ -66,11 +66,10 @@ def main(
 
 def _tell(result: TrainingResult) -> None:
     """Say what came out, for people."""
-    auc = result.version.evaluation.roc_auc
     typer.echo(
         f"{result.version.digest[:12]}: {result.num_epochs} epochs in {result.seconds:.0f} s, "
-        f"{result.rows_per_second:,.0f} rows/s; ROC-AUC on the stopping days "
-        f"{auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}]",
+        f"{result.rows_per_second:,.0f} rows/s; on the stop rows "
+        f"{result.version.evaluation.headline}",
         err=True,
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from rich.markup import escape
 from rich.table import Table
 
+from app.data.outcomes import Outcome
 from app.data.proposal import Proposal
 from app.data.proposal_yaml import AIM_LINES
 from app.data.roles import Use
@@ -28,9 +29,7 @@ STYLES: dict[Use, str] = {
 def proposal_table(proposal: Proposal) -> Table:
     """Draw a row a column of the file; what a file brings is shown as it stands."""
     table = Table("column", "becomes", "for", "why", title=escape(proposal.survey.path.name))
-    outcome = proposal.outcome
-    ones = " or ".join(outcome.positive[:3])
-    meaning = f"1 is {ones}: {outcome.why}; {outcome.share:.1%} of the known"
+    outcome, meaning = proposal.outcome, _meaning(proposal.outcome)
     table.add_row(escape(outcome.source), outcome.name, "label", escape(meaning), style="bold")
     for guess in proposal.guesses:
         column, kind = guess.column, "left in the file"
@@ -41,6 +40,17 @@ def proposal_table(proposal: Proposal) -> Table:
         source = escape(guess.source) or "(unnamed)"
         table.add_row(source, kind, guess.use, why, style=STYLES[guess.use])
     return table
+
+
+def _meaning(outcome: Outcome) -> str:
+    if outcome.num_numbers:
+        return f"{outcome.task}: {outcome.why}"
+    if outcome.classes:
+        shown = sorted(outcome.classes, key=lambda name: -outcome.classes[name])[:3]
+        shares = ", ".join(f"{n} {outcome.classes[n] / outcome.num_known:.1%}" for n in shown)
+        return f"{len(outcome.classes)} classes: {outcome.why}; of the known {shares}"
+    ones = " or ".join(outcome.positive[:3])
+    return f"1 is {ones}: {outcome.why}; {outcome.share:.1%} of the known"
 
 
 def proposal_lines(proposal: Proposal, trial: Trial, num_lines: int) -> Iterator[str]:

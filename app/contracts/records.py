@@ -9,6 +9,9 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
+from app.contracts.figures import Evaluation as Evaluation
+from app.contracts.figures import Metric as Metric
+from app.contracts.figures import TaskEvaluation as TaskEvaluation
 from app.contracts.maturity import Maturity
 from app.contracts.rows import Frozen
 
@@ -67,27 +70,6 @@ class DatasetVersion(Frozen):
         return self.model_dump(mode="json", exclude=hidden)
 
 
-class Metric(Frozen):
-    """A figure with its interval and the number of rows behind it."""
-
-    value: float
-    low: float
-    high: float
-
-
-class Evaluation(Frozen):
-    """How well probabilities matched outcomes on one set of rows."""
-
-    num_rows: int = Field(ge=0)
-    positive_share: float
-    mean_probability: float
-    roc_auc: Metric
-    pr_auc: Metric
-    brier: Metric
-    log_loss: float
-    calibration_error: float = Field(description="Expected calibration error, 10 equal-mass bins.")
-
-
 class HeldOutShare(Frozen):
     """Rows kept for the gate where days mean nothing: a share of the keys, chosen by a hash."""
 
@@ -118,9 +100,18 @@ class ModelVersion(Frozen):
     config_digest: str
     code_version: str
     seed: int
-    evaluation: Evaluation = Field(
+    evaluation: Evaluation | TaskEvaluation = Field(
         description="On the rows of early stopping: an optimistic figure."
     )
+
+    @property
+    def binary_evaluation(self) -> Evaluation:
+        """The evaluation of a binary model. Raises ValueError for another task."""
+        if isinstance(self.evaluation, Evaluation):
+            return self.evaluation
+        raise ValueError(
+            f"version {self.digest[:12]} is of task {self.evaluation.task}, not binary"
+        )
 
 
 class TrainingResult(Frozen):

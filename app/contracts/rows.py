@@ -6,14 +6,15 @@ Knows nothing of files, tables, HTTP or Ray. Everything that handles rows
 
 from datetime import timedelta
 from functools import cached_property
-from typing import Literal, Self
+from typing import Self
 
 import pyarrow as pa
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, FiniteFloat, ValidationInfo, field_validator, model_validator
 
 from app.contracts.columns import ARROW_TYPES, TIMESTAMP, Column, Frozen, Kind, Privacy, Rule
 from app.contracts.expressions import Expression, ExpressionError
 from app.contracts.syntax import parse
+from app.contracts.targets import LABEL_TYPES, Bounds, Task, check_target
 from app.contracts.windows import Arrivals, Window, check_windows, completed
 
 __all__ = [
@@ -27,9 +28,6 @@ __all__ = [
     "Rule",
     "Task",
 ]
-
-# What is predicted: one of two outcomes, one of several, a number, or an order within a list.
-Task = Literal["binary", "multiclass", "regression", "ranking"]
 
 
 class Contract(Frozen):
@@ -57,6 +55,14 @@ class Contract(Frozen):
         None,
         exclude_if=lambda group: group is None,
         description="Ranking: the column whose rows of one value stand in one list.",
+    )
+    label_minimum: FiniteFloat | None = Field(
+        None,
+        exclude_if=lambda bound: bound is None,
+        description="Regression, ranking: a lower label is refused.",
+    )
+    label_maximum: FiniteFloat | None = Field(
+        None, exclude_if=lambda bound: bound is None, description="Likewise a higher one."
     )
     slices: tuple[str, ...] = Field((), description="Category columns by which quality is watched.")
     columns: tuple[Column, ...] = Field(
@@ -125,27 +131,13 @@ class Contract(Frozen):
                     "and neither is then a feature; set feature: false"
                 )
         kinds = {column.name: column.kind for column in self.columns}
-        check_windows(self.windows, kinds, self.label, self.forbidden_names)
+        check_windows(self.windows, kinds, self.label, self.forbidden_names, self.task)
         return self
 
     @model_validator(mode="after")
     def _task_is_complete(self) -> Self:
-        if (self.task == "multiclass") != bool(self.classes):
-            raise ValueError(
-                f"contract.classes: belong to task multiclass and only there, got {self.task} with "
-                f"{len(self.classes)} classes; list them or change contract.task"
-            )
-        if self.classes and len(set(self.classes)) != len(self.classes):
-            raise ValueError("contract.classes: a class is listed more than once")
-        if len(self.classes) == 1:
-            raise ValueError("contract.classes: one class leaves nothing to predict; list others")
-        if (self.task == "ranking") != (self.group is not None):
-            raise ValueError(
-                f"contract.group: belongs to task ranking and only there, got {self.task}; name "
-                "the column that makes a list or change contract.task"
-            )
-        if self.group is not None and self.group not in self.by_name:
-            raise ValueError(f"contract.group: no column is named {self.group}")
+        bounds = Bounds(self.label_minimum, self.label_maximum)
+        check_target(self.task, self.classes, self.group, bounds, self.by_name)
         return self
 
     @model_validator(mode="after")
@@ -194,6 +186,11 @@ class Contract(Frozen):
         return pa.schema(
             [pa.field(c.name, c.arrow_type, nullable=c.nullable) for c in self.columns]
         )
+
+    @property
+    def label_type(self) -> pa.DataType:
+        """The Arrow type that holds a label."""
+        return LABEL_TYPES[self.task]
 
     @property
     def features(self) -> tuple[Column, ...]:

@@ -9,6 +9,8 @@ from typing import Literal, Protocol, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from app.contracts.targets import Task
+
 Aggregate = Literal["count", "sum", "mean", "share", "distinct", "time_since_last"]
 LABEL = "label"
 LIVE_SOURCE = "serving"
@@ -23,6 +25,12 @@ SUBJECTS: dict[Aggregate, tuple[str, ...]] = {
     "share": (LABEL,),
     "distinct": ("category", "identifier"),
     "time_since_last": (),
+}
+# Of which labels an aggregate can be made: places of classes cannot be added up.
+OF_LABELS: dict[Aggregate, tuple[Task, ...]] = {
+    "sum": ("binary", "regression", "ranking"),
+    "mean": ("binary", "regression", "ranking"),
+    "share": ("binary",),
 }
 # Columns that rows have beside those of the contract.
 TAKEN = ("prediction_time", "ingested_at", "source", "state", LABEL)
@@ -161,10 +169,12 @@ def check_windows(
     kinds: Mapping[str, str],
     label: str,
     forbidden: Collection[str] = (),
+    task: Task = "binary",
 ) -> None:
     """Raise ValueError, saying what to change, unless the windows fit a contract's columns.
 
-    `kinds` are those of the columns that come in; `forbidden` names the others.
+    `kinds` are those of the columns that come in; `forbidden` names the others; `task` says what
+    the label is.
     """
     taken = {*kinds, *forbidden, *TAKEN, label}
     for window in windows:
@@ -180,6 +190,7 @@ def check_windows(
                 f"{place}: entity {window.entity} must be an identifier or category, got {got}"
             )
         _check_subject(window, kinds, place)
+        _check_label(window, task, place)
 
 
 def _check_subject(window: Window, kinds: Mapping[str, str], place: str) -> None:
@@ -193,3 +204,13 @@ def _check_subject(window: Window, kinds: Mapping[str, str], place: str) -> None
         raise ValueError(
             f"{place}: {window.aggregate} of {window.of} ({got}); it takes {' or '.join(wanted)}"
         )
+
+
+def _check_label(window: Window, task: Task, place: str) -> None:
+    if not window.of_label or task in OF_LABELS.get(window.aggregate, (task,)):
+        return
+    advice = "take mean or sum" if task in OF_LABELS["mean"] else "take count"
+    raise ValueError(
+        f"{place}: {window.aggregate} of the label means nothing for task {task}; {advice}, or "
+        "drop the window"
+    )

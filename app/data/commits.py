@@ -14,6 +14,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction
 
 from app.data.datafiles import DataFile
+from app.data.schemas import refuse_other_numbers
 
 
 class LiveFile(NamedTuple):
@@ -47,9 +48,13 @@ def open_table(folder: Path, version: int | None = None) -> DeltaTable | None:
 
 
 def open_or_create(folder: Path, schema: pa.Schema, arrival: str) -> DeltaTable:
-    """Open a table; create it when there is none, whose statistics are of one column only."""
+    """Open a table; create it when there is none, whose statistics are of one column only.
+
+    Raises ValueError for one that holds numbers as other types.
+    """
     table = open_table(folder)
     if table is not None:
+        refuse_other_numbers(pa.schema(table.schema().to_arrow()), schema, folder)
         return table
     configuration = {
         # A value in a commit's minimum or maximum could not be erased: only times are there.

@@ -21,7 +21,7 @@ from deltalake import DeltaTable
 
 from app.contracts.rows import Frozen
 from app.data.cells import is_text
-from app.data.schemas import cast_rows, with_nulls
+from app.data.schemas import cast_rows, refuse_other_numbers, with_nulls
 from app.data.sealing import Sealing, explained, key_of, leaf_of
 from app.security.secrets import SecretError
 
@@ -165,6 +165,7 @@ class DataFiles:
             return scanned(self.sealing)
 
     def _shaped(self, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+        refuse_other_numbers(rows.schema, schema, self.folder)
         rows = with_nulls(rows, schema, self._later)
         return cast_rows(rows.select(schema.names), schema)
 

@@ -24,5 +24,7 @@ def definition_of(contract: Contract, *, sealed: bool) -> str:
     rules = contract.arrivals.model_dump(mode="json")
     columns = [(field.name, str(field.type)) for field in fact_schema(contract)]
     how = ["sealed"] if sealed else []
+    if contract.task != "binary":
+        how.append(contract.task)
     content = json.dumps([FORMAT, windows, rules, columns, *how], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]

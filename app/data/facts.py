@@ -30,6 +30,14 @@ REVISIONS = pa.schema(
 )
 
 
+def revision_schema(label: pa.DataType) -> pa.Schema:
+    """Give REVISIONS for labels of a type in the tables; see Contract.label_type."""
+    if not pa.types.is_floating(label):
+        return REVISIONS
+    place = REVISIONS.get_field_index("label")
+    return REVISIONS.set(place, pa.field("label", pa.float64()))
+
+
 def used_columns(windows: Sequence[Window]) -> list[str]:
     """Name the columns of an event that windows read."""
     subjects = {w.of for w in windows if w.of is not None and not w.of_label}
@@ -59,7 +67,8 @@ def event_facts(events: pa.Table, contract: Contract) -> pa.Table:
 
 
 def label_facts(labels: pa.Table, arrivals: Arrivals) -> pa.Table:
-    """Turn rows of the labels table into REVISIONS; a void one has the label -1."""
+    """Turn rows of the labels table into revisions; a void one has the label -1, for nobody."""
+    schema = revision_schema(labels.schema.field("label").type)
     known_at, received_at = _micros(labels["known_at"]), _micros(labels["received_at"])
     late = _is_late(labels["source"], received_at, arrivals)
     known_from = np.where(late, np.maximum(known_at, received_at + arrivals.settle), known_at)
@@ -68,10 +77,10 @@ def label_facts(labels: pa.Table, arrivals: Arrivals) -> pa.Table:
         "known_at": known_at,
         "received_at": received_at,
         "void": labels["void"].cast(pa.int64()),
-        "label": labels["label"].cast(pa.int64()).fill_null(-1),
+        "label": labels["label"].cast(schema.field("label").type).fill_null(-1),
         "known_from": known_from,
     }
-    return pa.table(columns).cast(REVISIONS)
+    return pa.table(columns).cast(schema)
 
 
 def asked_at(rows: pa.Table) -> Ints:

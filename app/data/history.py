@@ -19,7 +19,7 @@ import ray.data
 
 from app.contracts.rows import Contract
 from app.data.entries import slots_of
-from app.data.facts import REVISIONS, Ints, distinct_events, fact_schema
+from app.data.facts import REVISIONS, Ints, distinct_events, fact_schema, revision_schema
 from app.data.windows import window_values
 
 PARTITION_ROWS = 100_000
@@ -93,7 +93,8 @@ def window_dataset(
 
 def shared_schema(contract: Contract) -> pa.Schema:
     """Give the one schema in which events, revisions and rows travel together."""
-    told = [pa.field(name, REVISIONS.field(TOLD[name]).type) for name in TOLD]
+    revisions = revision_schema(contract.label_type)
+    told = [pa.field(name, revisions.field(TOLD[name]).type) for name in TOLD]
     added = [pa.field(name, pa.int64()) for name in (KIND, PLACE, AS_OF)]
     values = [pa.field(window.name, pa.float64()) for window in contract.windows]
     return pa.schema([*fact_schema(contract), *told, *added, *values])

@@ -66,9 +66,18 @@ class Inline:
 
     def outcome_digest(self, delivery: str) -> str:
         """Name the outcomes in a delivery: other spellings or times of them are a new delivery."""
-        chosen = {"label_column", "positive", "negative", "known_after_hours"}
+        chosen = {"label_column", "positive", "negative", "classes", "known_after_hours"}
         settings = self.config.model_dump_json(include=chosen)
+        if self.contract.task != "binary":
+            asked = {"task", "classes", "label_minimum", "label_maximum"}
+            settings += self.contract.model_dump_json(include=asked)
+            settings += self._number_style or ""
         return hashlib.sha256(f"{delivery} {settings}".encode()).hexdigest()[:DIGEST_CHARACTERS]
+
+    @property
+    def _number_style(self) -> str | None:
+        """How the file writes outcomes that are numbers."""
+        return self.config.numbers.get(self.config.label_column or "")
 
     @property
     def optional(self) -> list[str]:
@@ -90,8 +99,9 @@ class Inline:
     def outcomes(self, read: Rows, path: str) -> Rows:
         """Give the outcomes that stand in the rows of a piece, for validate_labels.
 
-        A row whose outcome is empty has none yet. One that is neither positive nor negative comes
-        out as it stands, to be refused. A line that is no row is told of with the rows.
+        A row whose outcome is empty has none yet. One that is neither positive nor negative, or no
+        class, or no number, comes out as it stands, to be refused. A line that is no row is told of
+        with the rows.
         """
         assert self.config.label_column is not None
         table = read.table.rename_columns(self.names(read.table.column_names))
@@ -108,13 +118,24 @@ class Inline:
         outcomes = pa.table(
             {
                 "row_id": ids,
-                "label": outcome_texts(label, self.config.positive, self.config.negative),
+                "label": self._outcomes(given, label),
                 "void": pa.repeat("false", len(ids)),
                 "known_at": known_at,
             }
         )
         places = read.positions[there.to_numpy(zero_copy_only=False)]
         return Rows(outcomes.filter(there), places, [], read.digest)
+
+    def _outcomes(self, given: pa.ChunkedArray, label: pa.Array) -> pa.Array:
+        """Write outcomes as validate_labels reads them; `label` is what was given, as texts."""
+        if self.contract.task == "binary":
+            return outcome_texts(label, self.config.positive, self.config.negative)
+        if self.contract.task == "multiclass":
+            return class_texts(label, self.config.classes)
+        if not is_text(given.type) and not pa.types.is_dictionary(given.type):
+            return given.combine_chunks()
+        style = self._number_style
+        return plain_numbers(label, style) if style else label
 
     def _column(self, table: pa.Table, read: Rows, path: str, column: Column) -> Any:
         if column.generated and column.name not in table.column_names:
@@ -180,4 +201,16 @@ def outcome_texts(values: pa.Array, positive: Sequence[str], negative: Sequence[
     meanings: Mapping[str, str] = {**dict.fromkeys(negative, "0"), **dict.fromkeys(positive, "1")}
     encoded = pc.dictionary_encode(values)
     written = [meanings.get(text, NEITHER + text) for text in encoded.dictionary.to_pylist()]
+    return pa.array(written, pa.string()).take(encoded.indices)
+
+
+def class_texts(values: pa.Array, spellings: Mapping[str, Sequence[str]]) -> pa.Array:
+    """Write outcomes as the names of classes; a text that spells none stays as it stands.
+
+    >>> class_texts(pa.array(["r", "green", None]), {"red": ["r", "R"]}).to_pylist()
+    ['red', 'green', None]
+    """
+    meanings = {text: name for name, known in spellings.items() for text in known}
+    encoded = pc.dictionary_encode(values)
+    written = [meanings.get(text, text) for text in encoded.dictionary.to_pylist()]
     return pa.array(written, pa.string()).take(encoded.indices)

@@ -20,15 +20,10 @@ import pyarrow.compute as pc
 from app.contracts.rows import TIMESTAMP, Contract
 from app.contracts.times import micros_of
 from app.data.cells import cells_of_arrow, cells_of_json
+from app.data.delivered_labels import LABEL_COLUMNS
 from app.data.pieces import BROKEN, DELIVERY, NOWHERE, OBJECT, POSITION
 from app.data.quarantine import QUARANTINED, WITHHELD, Reasons, quarantined_rows
-from app.data.validation import (
-    LABEL_COLUMNS,
-    Validated,
-    validate,
-    validate_labels,
-    validate_rows,
-)
+from app.data.validation import Validated, validate, validate_labels, validate_rows
 from app.security.privacy import Pseudonymiser
 
 TIME = "__time"
@@ -98,16 +93,18 @@ def judge_block(
     return Judged(_beside(validated.accepted, kept), pa.concat_tables(parts))
 
 
-def judge_labels(block: pa.Table, window: Window, known_ids: pa.Array) -> Judged:
+def judge_labels(
+    block: pa.Table, window: Window, known_ids: pa.Array, contract: Contract | None = None
+) -> Judged:
     """Judge the outcomes of a block that the window takes, by when they became known.
 
-    An outcome of an unknown row is quarantined.
+    An outcome of an unknown row is quarantined. Labels are the contract's, by default binary.
     """
     known_at = cells_of_arrow(block["known_at"], LABEL_COLUMNS.by_name["known_at"]).array
     block = block.append_column(TIME, known_at)
     block = block.filter(pa.array(window.takes(block[DELIVERY], block[TIME])))
     whole = block.filter(block[BROKEN].is_null())
-    validated = validate_labels(whole.select(LABEL_COLUMNS.schema.names), known_ids=known_ids)
+    validated = validate_labels(whole.select(LABEL_COLUMNS.schema.names), known_ids, contract)
     places = whole.select([DELIVERY, POSITION, TIME])
     parts = [
         _refused(validated.quarantined, places),

@@ -14,6 +14,7 @@ import pyarrow as pa
 from app.config import Config
 from app.contracts.rows import Contract
 from app.data.cells import cells_of_arrow
+from app.data.delivered_labels import LABEL_COLUMNS
 from app.data.forgetting import ROW_ID, refuse_erased, withhold_erased
 from app.data.intake import Window, judge_block, judge_labels
 from app.data.pieces import DELIVERY, NOWHERE, POSITION, Rows
@@ -25,7 +26,6 @@ from app.data.staging import STAGED, Staged, stage
 from app.data.tables import Tables
 from app.data.tally import Tally
 from app.data.tally_json import tally_to_json
-from app.data.validation import LABEL_COLUMNS
 from app.security.privacy import Pseudonymiser
 from app.security.secrets import pseudonym_key
 from app.security.tombstones import Hashes as Erased
@@ -81,7 +81,7 @@ def stage_outcomes(rows: Rows, judging: Judging, window: Window, ids: Ids) -> St
     """
     block = _naming_protected(rows.with_places(), judging)
     known = _known(block[ROW_ID], ids, judging.erased)
-    judged = judge_labels(block, window, known)
+    judged = judge_labels(block, window, known, judging.contract)
     refused = withhold_erased(judged.refused, judging.contract, judging.erased)
     accepted = judged.accepted
     hashes = hash_ids(accepted[ROW_ID], accepted["known_at"].cast(pa.int64()))

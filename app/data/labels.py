@@ -20,15 +20,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.contracts.rows import TIMESTAMP
+from app.contracts.targets import LABEL_TYPES
 
-KNOWN_LABELS = pa.schema(
-    [
-        pa.field("row_id", pa.string(), nullable=False),
-        pa.field("label", pa.int8()),
-        pa.field("void", pa.bool_(), nullable=False),
-        pa.field("known_at", TIMESTAMP, nullable=False),
-    ]
-)
+
+def known_schema(label: pa.DataType) -> pa.Schema:
+    """Give the columns of outcomes whose labels are of a type; see Contract.label_type."""
+    return pa.schema(
+        [
+            pa.field("row_id", pa.string(), nullable=False),
+            pa.field("label", label),
+            pa.field("void", pa.bool_(), nullable=False),
+            pa.field("known_at", TIMESTAMP, nullable=False),
+        ]
+    )
+
+
+KNOWN_LABELS = known_schema(LABEL_TYPES["binary"])
 
 
 def known_labels(labels: pa.Table, at: datetime, received_by: datetime | None = None) -> pa.Table:
@@ -40,17 +47,19 @@ def known_labels(labels: pa.Table, at: datetime, received_by: datetime | None = 
     and for a pinned version of the table, which is a cut by arrival already.
 
     Revisions that agree in both times and contradict each other are settled against the label: void
-    wins over a label, 1 over 0, so that the answer depends on no order. Sorted by row id.
+    wins over a label, and the larger label over the smaller, so that the answer depends on no
+    order. Sorted by row id; labels stay of the type that they come in.
     """
+    schema = known_schema(labels.schema.field("label").type)
     labels = labels.filter(pc.less_equal(labels["known_at"], pa.scalar(at, TIMESTAMP)))
     if received_by is not None:
         arrived = pc.less_equal(labels["received_at"], pa.scalar(received_by, TIMESTAMP))
         labels = labels.filter(arrived)
     if labels.num_rows == 0:
-        return KNOWN_LABELS.empty_table()
+        return schema.empty_table()
     order = np.lexsort(
         (
-            _numbers(labels["label"].cast(pa.int64()).fill_null(-1)),
+            _sizes(labels["label"]),
             _numbers(labels["void"].cast(pa.int64())),
             _numbers(labels["received_at"].cast(pa.int64())),
             _numbers(labels["known_at"].cast(pa.int64())),
@@ -59,7 +68,15 @@ def known_labels(labels: pa.Table, at: datetime, received_by: datetime | None = 
     )
     ids = _ranks(labels["row_id"])[order]
     last = order[np.append(ids[1:] != ids[:-1], True)]
-    return labels.select(KNOWN_LABELS.names).take(pa.array(last)).cast(KNOWN_LABELS)
+    return labels.select(schema.names).take(pa.array(last)).cast(schema)
+
+
+def _sizes(labels: pa.ChunkedArray) -> npt.NDArray[np.int64] | npt.NDArray[np.float64]:
+    """Give what contradicting labels are compared by; only void outcomes, which win, have none."""
+    if not pa.types.is_floating(labels.type):
+        return _numbers(labels.cast(pa.int64()).fill_null(-1))
+    sizes: npt.NDArray[np.float64] = labels.fill_null(-np.inf).to_numpy()
+    return sizes
 
 
 def _ranks(ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:

@@ -4,10 +4,10 @@ Knows the configuration; knows nothing of where files are or of how they are rea
 """
 
 from app.config import Config
+from app.data.delivered_labels import LABEL_COLUMNS
 from app.data.files import Layout, as_they_are
 from app.data.inline import Inline
 from app.data.pieces import MEGABYTE, Limits
-from app.data.validation import LABEL_COLUMNS
 from app.sections import SourceConfig
 
 LABEL_NAMES = tuple(LABEL_COLUMNS.schema.names)

@@ -22,7 +22,7 @@ from app.contracts.windows import Window
 from app.data import presence, running
 from app.data.definitions import store_path
 from app.data.entries import Entries, Known, presences, slots_of
-from app.data.facts import REVISIONS, Ints, distinct_events, fact_schema
+from app.data.facts import REVISIONS, Ints, distinct_events, fact_schema, revision_schema
 from app.data.presence import Presence
 from app.data.storedfacts import difference, read_table, statements, texts, without
 from app.data.storefile import StoreFile, read_number, write_number
@@ -54,7 +54,7 @@ class OnlineStore:
         With a ring of keys it is sealed.
         """
         self.contract, self.reach = contract, reach
-        self._schema = fact_schema(contract)
+        self._schema, self._told = fact_schema(contract), revision_schema(contract.label_type)
         self._slots = slots_of(contract)
         self._longest = longest(contract.windows)
         numbered = list(enumerate(contract.windows))
@@ -82,7 +82,7 @@ class OnlineStore:
             oldest = horizon - self._longest - 1
             facts = facts.cast(self._schema)
             facts = facts.filter(pc.greater_equal(facts["_time"], oldest))
-            revisions = revisions.cast(REVISIONS)
+            revisions = revisions.cast(self._told)
             remembered = pc.greater_equal(revisions["known_from"], oldest - self._longest)
             revisions = revisions.filter(remembered)
             ids = pa.concat_arrays([texts(facts["_id"]), texts(revisions["row_id"])]).unique()
@@ -276,7 +276,7 @@ class OnlineStore:
         database.execute("DELETE FROM asked")
         database.executemany("INSERT INTO asked VALUES (?)", ((each,) for each in ids.to_pylist()))
         found = database.execute(f"SELECT * FROM revisions WHERE row_id IN {ASKED}")
-        return Known(self._select(database, f'"_id" IN {ASKED}'), read_table(found, REVISIONS))
+        return Known(self._select(database, f'"_id" IN {ASKED}'), read_table(found, self._told))
 
     def _select(self, database: sqlite3.Connection, where: str, *given: str) -> pa.Table:
         names = ", ".join(f'"{name}"' for name in self._schema.names)

@@ -1,14 +1,15 @@
 """Find the label among a file's columns and say which of its values is the outcome to predict.
 
-Knows names and counts; knows nothing of files. Labels are binary: anything else is refused with
-its values, and with what could be done.
+Knows names and counts; knows nothing of files. What has not two outcomes is for targeting to read,
+or is refused with its values, and with what could be done.
 """
 
 import difflib
 import shlex
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from app.contracts.targets import Task
 from app.data.contents import MAX_VALUES, Tally
 from app.data.spelling import tidy
 
@@ -23,7 +24,11 @@ class LabelRefused(ValueError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The label, its spellings, and how often each outcome stands in the file."""
+    """The label, its spellings, and how often each outcome stands in the file.
+
+    A binary one has positive and negative spellings. Of several classes each has its count, and its
+    spellings where they are not just its name. Of a number there is only how many rows have one.
+    """
 
     source: str
     name: str
@@ -33,19 +38,24 @@ class Outcome:
     num_negative: int
     num_unknown: int
     why: str
+    task: Task = "binary"
+    classes: Mapping[str, int] = field(default_factory=dict)
+    spellings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    num_numbers: int = 0
 
     @property
     def num_known(self) -> int:
         """Rows whose outcome stands in the file."""
-        return self.num_positive + self.num_negative
+        binary = self.num_positive + self.num_negative
+        return binary + sum(self.classes.values()) + self.num_numbers
 
     @property
     def share(self) -> float:
-        """Share of positive outcomes among the known ones."""
-        return self.num_positive / self.num_known
+        """Share of positive outcomes, or of the commonest class, among the known ones."""
+        return max(self.classes.values(), default=self.num_positive) / self.num_known
 
 
-def find_label(asked: str, names: Sequence[str]) -> str:
+def find_label(asked: str, names: Sequence[str], part: str = "label") -> str:
     """Find the column that a person means. Raises LabelRefused, with the nearest names."""
     if asked in names:
         return asked
@@ -56,7 +66,7 @@ def find_label(asked: str, names: Sequence[str]) -> str:
     meant = sorted((n for n in names if n.lower() in near), key=lambda n: near.index(n.lower()))
     shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
     advice = f"did you mean {' or '.join(meant)}?" if meant else f"there are {shown}"
-    raise LabelRefused(f"label: no column is called {asked}; {advice}")
+    raise LabelRefused(f"{part}: no column is called {asked}; {advice}")
 
 
 def read_outcome(source: str, counts: Tally, positive: Collection[str] = ()) -> Outcome:
@@ -69,7 +79,7 @@ def read_outcome(source: str, counts: Tally, positive: Collection[str] = ()) -> 
             f"label: {source} has more than {MAX_VALUES:,} different values; labels are binary: "
             "name a column with two outcomes"
         )
-    groups = _groups(list(values))
+    groups = spelled_alike(list(values))
     if len(groups) == 1:
         (only,) = groups
         raise LabelRefused(
@@ -91,7 +101,7 @@ def read_outcome(source: str, counts: Tally, positive: Collection[str] = ()) -> 
     )
 
 
-def _groups(texts: Sequence[str]) -> dict[str, list[str]]:
+def spelled_alike(texts: Sequence[str]) -> dict[str, list[str]]:
     """Put spellings that differ in case only together, or in the point of a whole number."""
     groups: dict[str, list[str]] = {}
     for text in sorted(texts):

@@ -22,6 +22,7 @@ from app.config import Config
 from app.data.admission import Taken, admit, tell_readmitted
 from app.data.admitting import Part, Plan, commit_delivery, plan_of, position_of
 from app.data.arrivals import arriving
+from app.data.delivered_labels import label_columns
 from app.data.deliveries import Delivery, in_groups
 from app.data.halting import IngestStopped
 from app.data.ingestion import DeliveryCount, IngestResult, Progress, RefusedFile, Versions, total
@@ -36,7 +37,6 @@ from app.data.sources import Source, open_source
 from app.data.staging import Staged, staging_folder
 from app.data.tables import Tables
 from app.data.uniqueness import UniqueValues
-from app.data.validation import LABEL_COLUMNS
 from app.data.watching import Watch
 
 PARTS: tuple[Part, ...] = ("events", "labels")
@@ -106,7 +106,8 @@ class _Run:
         self.watch, self.judging, self.at = watch, judging, at
         self.counts: list[DeliveryCount] = []
         self.num_rows = 0
-        self.taken = {"events": Taken(self.contract), "labels": Taken(LABEL_COLUMNS, ())}
+        outcomes = Taken(label_columns(self.contract), ())
+        self.taken = {"events": Taken(self.contract), "labels": outcomes}
         # Deliveries that are settled and wait until the policy lets all of them through.
         self.held: list[tuple[Plan, Delivery, Settled]] | None = (
             [] if config.intake.may_stop else None
@@ -260,12 +261,12 @@ class _Run:
 
     def _judge_labels(self, delivery: Delivery, window: Window) -> Settled:
         """Judge outcomes block by block; rows that they name must be known by now."""
-        outcomes, blocks = SeenIds(), list[Staged]()
+        outcomes, blocks, files = SeenIds(), list[Staged](), self.judging.files
         ids = self.unique.seen[self.contract.id]
         for rows in self.source.labels(delivery):
             staged = stage_outcomes(rows, self.judging, window, ids)
-            blocks.append(settle_outcomes(staged, outcomes, self.judging.files))
-        return Settled(delivery.digest, tuple(blocks), {}, self.judging.files)
+            blocks.append(settle_outcomes(staged, outcomes, files, self.contract))
+        return Settled(delivery.digest, tuple(blocks), {}, files)
 
     def _tell(self, plan: Plan) -> None:
         done = sum(count.table == plan.part for count in self.counts)

@@ -7,21 +7,18 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
-import pyarrow as pa
-
-from app.contracts.rows import Column
-from app.data import leakage
-from app.data.cells import cells_of_arrow
+from app.contracts.rows import Column, Task
 from app.data.contents import Tally, tally
 from app.data.dials import feature_dials, loop_dials, split_by_day, training_dials
-from app.data.inline import blanked, outcome_texts, spelled
+from app.data.inline import blanked
 from app.data.kinds import Spelling, guess_spelling, null_spellings
-from app.data.outcomes import Outcome, find_label, read_outcome
+from app.data.outcomes import Outcome, find_label
 from app.data.roles import Guess, Roles, assign, judge_column
 from app.data.sensitive import guess_privacy
 from app.data.spelling import is_flat, tidy
 from app.data.survey import Survey
+from app.data.suspects import leave_out_suspects, order_of
+from app.data.targeting import Asked, make_lists, read_target
 from app.sections import InlineConfig
 
 GENERATED_ID, GENERATED_TIME = "row_id", "arrived_at"
@@ -58,6 +55,13 @@ class Proposal:
         return replace(self, inline=self.inline.model_copy(update={"generated_id": what}))
 
     @property
+    def target(self) -> dict[str, Any]:
+        """What the contract says of the label beside its name; nothing where it is binary."""
+        said: dict[str, Any] = {"task": self.outcome.task, "classes": list(self.outcome.classes)}
+        said["group"] = self.roles.entity if self.outcome.task == "ranking" else None
+        return {key: value for key, value in said.items() if value and value != "binary"}
+
+    @property
     def id(self) -> str:
         """The column that identifies a row."""
         return self.roles.id or self._free(GENERATED_ID)
@@ -86,7 +90,9 @@ class Proposal:
         if self.roles.entity is not None:
             contract["entity"] = self.roles.entity
         contract["label"] = self.outcome.name
+        contract |= self.target
         columns = [c.model_dump(mode="json", exclude_defaults=True) for c in self.columns]
+        binary = self.outcome.task == "binary"
         document = {
             "name": self.name,
             "workspace": workspace,
@@ -94,17 +100,26 @@ class Proposal:
             "contract": {**contract, "columns": columns},
             "features": feature_dials(known),
             "training": training_dials(known, self.split),
-            "monitoring": {"min_labels": max(known // 8, 20)} if known < 4_000 else {},
-            "loop": loop_dials(known, self.num_gate, share),
+            "monitoring": {"min_labels": max(known // 8, 20)} if binary and known < 4_000 else {},
+            "loop": loop_dials(known, self.num_gate, share) if binary else {},
         }
         return {key: value for key, value in document.items() if value}
 
 
-def propose(survey: Survey, label: str, name: str, positive: Collection[str] = ()) -> Proposal:
+def propose(
+    survey: Survey,
+    label: str,
+    name: str,
+    positive: Collection[str] = (),
+    *,
+    task: Task | None = None,
+    group: str | None = None,
+) -> Proposal:
     """Propose a configuration from one file with the outcome in a column.
 
-    Reads the file once more. Raises LabelRefused for a label that cannot be learned, SourceError
-    for a file that cannot be read.
+    Reads the file once more. What is said of the label is taken: values that are positive, a task,
+    for ranking the column whose rows of one value make a list. Raises LabelRefused for a label that
+    cannot be learned, SourceError for a file that cannot be read.
     """
     source = find_label(label, survey.names)
     names = tidied(survey.names)
@@ -115,6 +130,7 @@ def propose(survey: Survey, label: str, name: str, positive: Collection[str] = (
         if given != source
     }
     inline = _inline(names, spellings, nulls, names[source])
+    list_of = names[find_label(group, list(spellings), "group")] if group is not None else None
     columns = {
         given: Column(name=names[given], kind=spelling.kind, nullable=True)
         for given, spelling in spellings.items()
@@ -122,12 +138,21 @@ def propose(survey: Survey, label: str, name: str, positive: Collection[str] = (
     }
     counted = columns | {source: Column(name=names[source], kind="category", nullable=True)}
     tallies = tally(survey.blocks(), counted, inline)
-    outcome = replace(read_outcome(source, tallies.pop(source), positive), name=names[source])
+    # Whatever a label is called, it is no code and no time.
+    spelling = guess_spelling(survey.sample[source], "", nulls)
+    asked = Asked(positive, task, list_of)
+    read = read_target(source, tallies.pop(source), spelling, asked)
+    outcome = replace(read, name=names[source])
+    if outcome.num_numbers and spelling.number is not None:
+        numbers = {**inline.numbers, outcome.name: spelling.number}
+        inline = inline.model_copy(update={"numbers": numbers})
     guesses = _judge(survey, names, spellings, tallies, inline)
     roles = assign(guesses, tallies, survey.num_rows)
+    if list_of is not None:
+        guesses, roles = make_lists(guesses, roles, list_of)
     guesses = roles.applied(guesses)
-    guesses = _suspect(survey, guesses, outcome, inline, roles)
-    return _complete(name, survey, outcome, guesses, roles, tallies, inline, nulls)
+    guesses = leave_out_suspects(survey.sample, guesses, outcome, inline, roles)
+    return _complete(name, survey, outcome, guesses, roles, tallies, inline)
 
 
 def tidied(names: list[str]) -> dict[str, str]:
@@ -179,50 +204,6 @@ def _judge(
     return guesses
 
 
-def _suspect(
-    survey: Survey, guesses: list[Guess], outcome: Outcome, inline: InlineConfig, roles: Roles
-) -> list[Guess]:
-    """Leave out the columns that seem to know the outcome, and say so."""
-    label = blanked(survey.sample[outcome.source], inline)
-    written = outcome_texts(label, outcome.positive, outcome.negative)
-    known = written.is_valid()
-    labels = written.filter(known).cast(pa.int64()).to_numpy(zero_copy_only=False)
-    sample = survey.sample.filter(known)
-    time = next((g for g in guesses if g.column and g.name == roles.event_time), None)
-    events = _cells(sample, time, inline) if time else None
-    return [_judged(sample, guess, labels, outcome, inline, events) for guess in guesses]
-
-
-def _judged(
-    sample: pa.Table,
-    guess: Guess,
-    labels: leakage.Labels,
-    outcome: Outcome,
-    inline: InlineConfig,
-    events: pa.Array | None,
-) -> Guess:
-    if guess.column is None or guess.use != "feature":
-        return guess
-    values = _cells(sample, guess, inline)
-    found = leakage.suspect(guess.name, guess.column.kind, values, labels, outcome.source)
-    if events is not None and guess.column.kind == "time" and not (found and found.leaves_out):
-        later = leakage.suspect_later(values, events)
-        found = leakage.Suspicion(True, later) if later else found
-    if found is None:
-        return guess
-    if not found.leaves_out:
-        return replace(guess, why=(*guess.why, found.why))
-    # At the time of asking such a value is not there yet: a client need not send it.
-    kept = guess.column.model_copy(update={"feature": False, "nullable": True})
-    return replace(guess, use="suspect", column=kept, why=(found.why,))
-
-
-def _cells(sample: pa.Table, guess: Guess, inline: InlineConfig) -> pa.Array:
-    assert guess.column is not None
-    column = guess.column.model_copy(update={"privacy": "public"})
-    return cells_of_arrow(spelled(sample[guess.source], column, inline), column).array
-
-
 def _complete(
     name: str,
     survey: Survey,
@@ -231,21 +212,28 @@ def _complete(
     roles: Roles,
     tallies: Mapping[str, Tally],
     inline: InlineConfig,
-    nulls: tuple[str, ...],
 ) -> Proposal:
-    used = {guess.name for guess in guesses if guess.column is not None}
+    used = {guess.name for guess in guesses if guess.column is not None} | {outcome.name}
     inline = inline.model_copy(
         update={
-            "positive": outcome.positive,
-            "negative": outcome.negative,
+            **_spellings(outcome),
             "ignore": tuple(guess.name for guess in guesses if guess.column is None),
             "times": {key: value for key, value in inline.times.items() if key in used},
             "numbers": {key: value for key, value in inline.numbers.items() if key in used},
         }
     )
-    split, num_gate = _split(roles, guesses, tallies, outcome.num_known, survey.num_rows)
-    notes = _notes(survey, outcome, roles, nulls, guesses)
+    split, num_gate = {"by": "entity"}, outcome.num_known // 5
+    if outcome.task != "ranking":  # A list is never divided.
+        split, num_gate = _split(roles, guesses, tallies, outcome.num_known, survey.num_rows)
+    notes = _notes(survey, outcome, roles, inline, guesses)
     return Proposal(name, survey, outcome, tuple(guesses), inline, roles, split, num_gate, notes)
+
+
+def _spellings(outcome: Outcome) -> dict[str, Any]:
+    """Say how the file spells outcomes, where that is not what it is taken for anyway."""
+    if outcome.task == "binary":
+        return {"positive": outcome.positive, "negative": outcome.negative}
+    return {"classes": dict(outcome.spellings)}
 
 
 def _split(
@@ -267,20 +255,18 @@ def _notes(
     survey: Survey,
     outcome: Outcome,
     roles: Roles,
-    nulls: tuple[str, ...],
+    inline: InlineConfig,
     guesses: list[Guess],
 ) -> tuple[str, ...]:
     """Say what concerns the table as a whole."""
     notes = []
     if survey.num_broken:
         notes.append(f"{survey.num_broken:,} lines have too few or too many cells: quarantined")
-    if nulls:
-        notes.append(f"read as nothing: {', '.join(nulls)}")
+    if inline.nulls:
+        notes.append(f"read as nothing: {', '.join(inline.nulls)}")
     if outcome.num_unknown:
         notes.append(f"{outcome.num_unknown:,} rows have no outcome yet; they wait for it")
-    label = blanked(survey.sample[outcome.source], InlineConfig(nulls=nulls))
-    ones = np.isin(label.to_pylist(), outcome.positive).astype(np.int64)
-    order = leakage.order_auc(np.arange(len(ones), dtype=float), ones)
+    order = order_of(survey.sample, outcome, inline)
     if order is not None:
         notes.append(
             f"the file is sorted by the outcome (AUC of the order {order:.2f}): nothing that "
@@ -288,8 +274,11 @@ def _notes(
         )
     if not any(guess.use == "feature" for guess in guesses):
         notes.append("no column is left to learn from: look at the suspects, one may be fair")
-    if min(outcome.num_positive, outcome.num_negative) < 50:
+    if outcome.task == "binary" and min(outcome.num_positive, outcome.num_negative) < 50:
         notes.append("fewer than 50 rows of one outcome: wide intervals, or a gate's refusal")
+    rare = [name for name, count in outcome.classes.items() if count < 50]
+    if rare:
+        notes.append(f"fewer than 50 rows of {', '.join(rare)}: wide intervals there")
     if roles.event_time is not None:
         notes.append(
             "outcomes count as known at the event; set source.inline.known_after_hours if not"

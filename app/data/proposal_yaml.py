@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from app.data.outcomes import Outcome
 from app.data.proposal import Proposal
 
 AIM_LINES = 40
@@ -56,7 +57,7 @@ def _lines(proposal: Proposal, document: Mapping[str, Any], *, compact: bool) ->
     outcome, survey = proposal.outcome, proposal.survey
     header = (
         f"Proposed from {survey.path.name}: {survey.num_rows:,} rows; {outcome.source} is "
-        f"{_shown(outcome.positive)} in {outcome.share:.1%} of {outcome.num_known:,}. Check it."
+        f"{_described(outcome)} of {outcome.num_known:,}. Check it."
     )
     lines = []
     for key, value in document.items():
@@ -69,6 +70,15 @@ def _lines(proposal: Proposal, document: Mapping[str, Any], *, compact: bool) ->
         else:
             lines.append(f"{key}: {flow(value)}")
     return lines
+
+
+def _described(outcome: Outcome) -> str:
+    if outcome.num_numbers:
+        return "a number in each"
+    if outcome.classes:
+        first = max(outcome.classes, key=lambda name: outcome.classes[name])
+        return f"one of {len(outcome.classes)} classes, {first} in {outcome.share:.1%}"
+    return f"{_shown(outcome.positive)} in {outcome.share:.1%}"
 
 
 def _contract_lines(proposal: Proposal, contract: Mapping[str, Any], *, compact: bool) -> list[str]:

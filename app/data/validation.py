@@ -13,10 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from app.contracts.rows import Column, Contract
+from app.contracts.rows import Contract
 from app.data.cells import Cells, cells_of_arrow, cells_of_json
+from app.data.delivered_labels import held_labels, judge_together, label_cells, label_columns
 from app.data.distinct import take_most
-from app.data.labels import KNOWN_LABELS
+from app.data.labels import known_schema
 from app.data.limits import as_mask, each, limits
 from app.data.quarantine import WITHHELD, RawRows, Reasons, quarantined_rows
 from app.data.repeats import keep_first
@@ -198,46 +199,39 @@ def _as_array(ids: Collection[str] | pa.Array) -> pa.Array:
     return ids if isinstance(ids, pa.Array) else pa.array(ids, pa.string())
 
 
-LABEL_COLUMNS = Contract(
-    id="row_id",
-    event_time="known_at",
-    label="outcome",
-    columns=(
-        Column(name="row_id", kind="identifier"),
-        Column(name="label", kind="number", nullable=True, minimum=0, maximum=1),
-        Column(name="void", kind="category", categories=("true", "false")),
-        Column(name="known_at", kind="time"),
-    ),
-)
+def validate_labels(
+    table: pa.Table, known_ids: pa.Array | None = None, contract: Contract | None = None
+) -> Validated:
+    """Check outcomes: row_id, label or null, void (boolean), known_at; see labels.known_schema.
 
-
-def validate_labels(table: pa.Table, known_ids: pa.Array | None = None) -> Validated:
-    """Check outcomes: row_id, label (0, 1 or null), void (boolean), known_at; see KNOWN_LABELS.
-
-    A void outcome has no label, any other has one. Of outcomes that one table gives twice for a row
+    A label is what the contract's task asks for, by default 0 or 1; see label_columns. A void
+    outcome has no label, any other has one. Of outcomes that one table gives twice for a row
     and a time, the first is kept, whether the others agree or contradict. With known ids, an
     outcome of any other row is refused. Raises SchemaMismatch when columns are missing or unknown.
     """
-    check_columns(table.column_names, LABEL_COLUMNS, "labels")
+    described = label_columns(contract)
+    check_columns(table.column_names, described, "labels")
     reasons, num_rows = Reasons(), table.num_rows
     cells = {}
-    for column in LABEL_COLUMNS.columns:
+    for column in described.columns:
         values = table[column.name].combine_chunks()
-        if column.name == "void":
-            values = _void_as_text(values)
-        cells[column.name] = cells_of_arrow(values, column)
+        if column.name == "label":
+            cells[column.name] = label_cells(values, contract)
+        else:
+            values = _void_as_text(values) if column.name == "void" else values
+            cells[column.name] = cells_of_arrow(values, column)
         reasons.add(column.name, cells[column.name].complaints)
         reasons.add(column.name, limits(cells[column.name], column))
-    _settle_outcomes(cells, reasons)
+    judge_together(cells, reasons, contract)
     if known_ids is not None:
         ids = cells["row_id"].array
         unknown = ~as_mask(pc.or_(pc.is_in(ids, value_set=known_ids), ids.is_null()))
-        reasons.add("row_id", each(ids, unknown, LABEL_COLUMNS.by_name["row_id"], UNKNOWN_ROW))
+        reasons.add("row_id", each(ids, unknown, described.by_name["row_id"], UNKNOWN_ROW))
     positions = np.delete(np.arange(num_rows, dtype=np.int64), list(reasons.by_row))
     accepted = pa.table(
         {
             "row_id": cells["row_id"].array,
-            "label": cells["label"].array.cast(pa.int8(), safe=False),
+            "label": held_labels(cells["label"].array, contract),
             "void": pc.equal(cells["void"].array, "true"),
             "known_at": cells["known_at"].array,
         }
@@ -247,9 +241,9 @@ def validate_labels(table: pa.Table, known_ids: pa.Array | None = None) -> Valid
         rows: list[Mapping[str, object]] = table.take(pa.array(refused, pa.int64())).to_pylist()
         return rows
 
-    quarantined = quarantined_rows(reasons, raw, LABEL_COLUMNS, None)
+    quarantined = quarantined_rows(reasons, raw, described, None)
     assert accepted.num_rows + quarantined.num_rows == num_rows
-    return Validated(accepted.cast(KNOWN_LABELS), quarantined, positions)
+    return Validated(accepted.cast(known_schema(accepted["label"].type)), quarantined, positions)
 
 
 def _void_as_text(values: pa.Array) -> pa.Array:
@@ -257,29 +251,3 @@ def _void_as_text(values: pa.Array) -> pa.Array:
     if pa.types.is_boolean(values.type):
         return values.cast(pa.string())
     return pc.utf8_lower(values) if pa.types.is_string(values.type) else values
-
-
-def _settle_outcomes(cells: Mapping[str, Cells], reasons: Reasons) -> None:
-    """Complain about outcomes that make no sense together."""
-    label, void = cells["label"].array, as_mask(pc.equal(cells["void"].array, "true"))
-    there = label.is_valid().to_numpy(zero_copy_only=False)
-    halves = as_mask(pc.and_(pc.greater(label, 0), pc.less(label, 1)))
-    fresh = np.ones(len(label), bool)
-    fresh[list(reasons.by_row)] = False
-    _mark(reasons, "label", fresh & halves, "must be 0 or 1")
-    _mark(reasons, "label", fresh & void & there, "must be null when the outcome is void")
-    _mark(reasons, "label", fresh & ~void & ~there, "is needed unless the outcome is void")
-    good = np.delete(np.arange(len(label)), list(reasons.by_row))
-    keys = {name: cells[name].array.take(pa.array(good)) for name in ("row_id", "known_at")}
-    codes = pc.dictionary_encode(keys["row_id"]).indices.to_numpy(zero_copy_only=False)
-    moments = keys["known_at"].cast(pa.int64()).to_numpy(zero_copy_only=False)
-    _, first = np.unique(np.stack([codes.astype(np.int64), moments]), axis=1, return_index=True)
-    again = np.setdiff1d(np.arange(len(good)), first)
-    reasons.add(
-        "row_id",
-        [(int(good[i]), "has an outcome of that time already; the first is kept") for i in again],
-    )
-
-
-def _mark(reasons: Reasons, subject: str, wrong: npt.NDArray[np.bool_], problem: str) -> None:
-    reasons.add(subject, [(int(i), problem) for i in np.flatnonzero(wrong)])

@@ -43,7 +43,7 @@ class Steps(NamedTuple):
     event: Ints
     start: Ints
     end: Ints
-    label: Ints
+    label: Ints | NDArray[np.float64]
 
 
 def longest(windows: Sequence[Window]) -> int:

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, Field
 
 from app.config import Config
 from app.contracts.records import DatasetVersion
-from app.contracts.rows import Column, Frozen
+from app.contracts.rows import Column, Contract, Frozen
 from app.data.reductions import SnapshotCheck
 from app.data.snapshots import open_snapshot
 from app.data.tables import Tables
@@ -117,7 +117,7 @@ def describe_snapshot(
         num_known=_count(states, "known"),
         num_void=_count(states, "void"),
         num_pending=_count(states, "pending"),
-        months=_months(rows),
+        months=_months(rows, config.contract),
         columns=tuple(_column(rows[c.name], c) for c in config.contract.columns),
         models=tuple(
             ModelLearned(
@@ -136,12 +136,13 @@ def _count(states: pa.ChunkedArray, state: str) -> int:
     return int(pc.sum(pc.equal(states, state)).as_py() or 0)
 
 
-def _months(rows: pa.Table) -> tuple[MonthCount, ...]:
+def _months(rows: pa.Table, contract: Contract) -> tuple[MonthCount, ...]:
     months = pc.strftime(rows["prediction_time"], format="%Y-%m").combine_chunks()
     counted = []
     for month in sorted(months.unique().to_pylist()):
         part = rows.filter(pc.equal(months, month))
-        positive = pc.mean(part["label"]).as_py()
+        # A place among classes and a number have no positive ones.
+        positive = pc.mean(part["label"]).as_py() if contract.task == "binary" else None
         counted.append(
             MonthCount(
                 month=month,

@@ -146,7 +146,7 @@ class Comparators:
         }
         fitted = fit_in_process(config, rows, dataset.end, facts=facts)
         self._index.record(dataset, digest, self._store(fitted.bundle))
-        self._show(f"{name}: AUC {fitted.evaluation.roc_auc.value:.3f} on its stop days")
+        self._show(f"{name}: {fitted.evaluation.headline} on its stop days")
         return fitted.bundle
 
     def _stored(self, artifact: str | None) -> ModelBundle | None:

@@ -19,7 +19,7 @@ from app.contracts.times import day_numbers, day_of
 from app.data.snapshots import load_snapshot, take_snapshot
 from app.loop.held_out import held_out
 from app.loop.scoring import Store
-from app.model.calibration import Calibrator
+from app.model.calibration import fit_calibrator
 from app.model.evaluation import evaluate
 
 
@@ -49,7 +49,8 @@ def recalibrate(
         )
     bundle = store.bundle(champion.digest)
     scores = bundle.uncalibrated(fitting)
-    calibrator = Calibrator.fit(scores, labels.astype(np.int64))
+    kind, task = config.training.calibration, config.contract.task
+    calibrator = fit_calibrator(kind, scores, labels.astype(np.int64), task)
     changes: dict[str, object] = {
         "run": run,
         "kind": "recalibrated",

@@ -15,6 +15,7 @@ import ray
 
 from app.background import Rounds
 from app.config import Config, show_config
+from app.contracts.targets import require_binary
 from app.data.tables import open_tables
 from app.ledger.database import open_ledger
 from app.ledger.epochs import Fenced
@@ -93,8 +94,9 @@ def write_effective(config: Config) -> Path:
 def start_steward(config: Config, dashboard_url: str) -> bool:
     """Start the steward as a detached actor that restarts for ever, or find the one that runs.
 
-    Returns whether it ticks.
+    Returns whether it ticks. Raises ValueError for a model that is not binary.
     """
+    require_binary(config.contract, "the loop")
     definition: Any = ray.remote(StewardActor).options(
         name=f"{PART}-{config.name}",
         namespace=namespace(config),

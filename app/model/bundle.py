@@ -22,7 +22,7 @@ from app.contracts.rows import Contract
 from app.data.features import Encoded, Encoder
 from app.data.profile import Profile
 from app.model import networks, trees
-from app.model.calibration import Calibrator
+from app.model.calibration import Correction, read_calibrator
 from app.model.manifest import ArtifactAltered, digest_of, read_folder, write_folder
 from app.model.tasks import LearningTask, Top
 
@@ -66,7 +66,7 @@ class ModelBundle:
     contract: Contract
     encoder: Encoder
     network: Learned
-    calibrator: Calibrator
+    calibrator: Correction
     profile: Profile
     card: Mapping[str, object]
 
@@ -106,7 +106,7 @@ class ModelBundle:
         """Give predictions before calibration: what a calibrator is fitted on."""
         return self.network.predict(self.encoder.transform(table))
 
-    def with_calibrator(self, calibrator: Calibrator, card: Mapping[str, object]) -> Self:
+    def with_calibrator(self, calibrator: Correction, card: Mapping[str, object]) -> Self:
         """Give the same model with another calibrator and card."""
         return replace(self, calibrator=calibrator, card=card)
 
@@ -153,7 +153,7 @@ class ModelBundle:
             contract=Contract.model_validate_json(files["contract.json"]),
             encoder=Encoder.from_json(files["encoder.json"]),
             network=_learned(files),
-            calibrator=Calibrator.from_json(files["calibrator.json"]),
+            calibrator=read_calibrator(files["calibrator.json"]),
             profile=Profile.from_json(files["profile.json"]),
             card=json.loads(files["card.json"]),
         )

@@ -1,97 +1,172 @@
-"""Make probabilities mean what they say: Platt scaling on the logit.
+"""Make predictions mean what they say: the kinds of calibrators, and which one is fitted.
 
-Knows arrays of probabilities and outcomes; knows nothing of the model that made them. Source:
-Platt, Probabilistic outputs for support vector machines (1999), here with a weak pull towards
-changing nothing.
+Knows arrays of predictions and outcomes; knows nothing of the model that made them. All kinds share
+one file, whose `kind` says what it holds; one that names none is Platt's. A bundle keeps the reason
+where another kind was taken than the configuration names.
 """
 
-from typing import Self
+from collections.abc import Callable, Mapping
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Discriminator, Tag, TypeAdapter
 
-from app.contracts.rows import Frozen
+from app.contracts.rows import Task
+from app.model.correction import Array, CannotFit, Correction
+from app.model.isotonic import Isotonic
+from app.model.linear import Linear, Unchanged
+from app.model.platt import Platt
+from app.model.temperature import Temperature
 
-Array = NDArray[np.float64]
+__all__ = [
+    "Calibrator",
+    "CannotFit",
+    "Correction",
+    "Isotonic",
+    "Linear",
+    "Platt",
+    "Temperature",
+    "Unchanged",
+    "fit_calibrator",
+    "read_calibrator",
+]
 
-CLIP = 1e-7
-# The pull counts as this many rows: it decides only where there are hardly any outcomes.
-PULL_ROWS = 10.0
-PULL = np.eye(2) * PULL_ROWS / 4
-START = np.array([1.0, 0.0])
-NUM_STEPS = 50
-TOLERANCE = 1e-9
+# The calibrator of a binary model unless another kind is asked for; as it stands, it changes
+# nothing.
+Calibrator = Platt
+Labels = NDArray[np.generic]
+Fit = Callable[[Array, Labels], Correction]
+
+# From the simplest on.
+KINDS: Mapping[Task, Mapping[str, Fit]] = {
+    "binary": {
+        "none": Unchanged.fit,
+        "temperature": Temperature.fit,
+        "platt": Platt.fit,
+        "isotonic": Isotonic.fit,
+    },
+    "multiclass": {"none": Unchanged.fit, "temperature": Temperature.fit},
+    "regression": {"none": Unchanged.fit, "linear": Linear.fit},
+    "ranking": {"none": Unchanged.fit},
+}
+# What stands for the usual kind, and for one that is made for another task.
+USUAL: Mapping[Task, str] = {
+    "binary": "platt",
+    "multiclass": "temperature",
+    "regression": "linear",
+    "ranking": "none",
+}
+NUM_FOLDS = 5
+# Evenly spread rows are enough to tell kinds apart, whatever the number of stop rows.
+COMPARED_ROWS = 50_000
 
 
-class Calibrator(Frozen):
-    """A monotone correction: logit(q) = slope * logit(p) + intercept, slope above 0.
+def fit_calibrator(
+    kind: str, predictions: Array, labels: Labels, task: Task | None = None
+) -> Correction:
+    """Fit a calibrator of a kind, or of the best kind with `auto`; deterministic.
 
-    >>> Calibrator().apply(np.array([0.25])).round(6).tolist()
-    [0.25]
+    Predictions are probabilities [B] or [B, C], or values or scores [B]; without a task, two
+    columns mean multiclass and one binary, or regression for `linear`. "platt" stands for the
+    usual kind of any task. A kind that is made for another task, or that cannot be fitted on these
+    rows, gives way to the usual one, and the calibrator's `reason` says so. Raises ValueError for
+    a kind that does not exist.
     """
-
-    slope: float = 1.0
-    intercept: float = 0.0
-
-    @classmethod
-    def fit(cls, probabilities: Array, labels: NDArray[np.generic]) -> Self:
-        """Fit by Newton's method on the log loss; the same rows give the same figures.
-
-        Without both outcomes nothing can be learned and the identity is returned.
-        """
-        outcomes: Array = np.asarray(labels, np.float64)
-        if len(np.unique(outcomes)) < 2:
-            return cls()
-        logits = _logit(probabilities)
-        design = np.stack([logits, np.ones_like(logits)], axis=1)
-        weights, loss = START, _penalised_loss(design, outcomes, START)
-        for _ in range(NUM_STEPS):
-            step = _newton_step(design, outcomes, weights)
-            # A full step can overshoot where probabilities are extreme: halve it until it helps.
-            while (after := _penalised_loss(design, outcomes, weights - step)) > loss:
-                step = step / 2
-            weights, loss = weights - step, after
-            if np.abs(step).max() < TOLERANCE:
-                break
-        # A slope at or under 0 would turn the order round: such a model ranks no better than
-        # chance.
-        slope = max(float(weights[0]), 0.05)
-        return cls(slope=slope, intercept=float(weights[1]))
-
-    def apply(self, probabilities: Array) -> Array:
-        """Correct probabilities, row by row."""
-        return _sigmoid(self.slope * _logit(probabilities) + self.intercept)
-
-    def to_json(self) -> bytes:
-        """Write as JSON."""
-        return self.model_dump_json(indent=1).encode()
-
-    @classmethod
-    def from_json(cls, content: bytes) -> Self:
-        """Read what to_json wrote."""
-        return cls.model_validate_json(content)
+    task = task or _task_of(kind, predictions)
+    kinds, usual = KINDS[task], USUAL[task]
+    if kind == "auto":
+        kind, reason = _best(kinds, predictions, labels, task)
+        return _explained(fit_calibrator(kind, predictions, labels, task), reason)
+    if kind not in {name for each in KINDS.values() for name in each}:
+        raise ValueError(f"training.calibration: there is no kind {kind}; take platt or auto")
+    if kind not in kinds:
+        reason = "" if kind == "platt" else f"{kind} is not for {task}: {usual} instead"
+        return _explained(kinds[usual](predictions, labels), reason)
+    try:
+        return kinds[kind](predictions, labels)
+    except CannotFit as error:
+        return _explained(kinds[usual](predictions, labels), f"{error}: {usual} instead")
 
 
-def _newton_step(design: Array, labels: Array, weights: Array) -> Array:
-    fitted = _sigmoid(design @ weights)
-    gradient = design.T @ (fitted - labels) + PULL @ (weights - START)
-    curvature = (design * (fitted * (1 - fitted))[:, None]).T @ design + PULL
-    return np.linalg.solve(curvature, gradient)
+def _task_of(kind: str, predictions: Array) -> Task:
+    if np.ndim(predictions) == 2:
+        return "multiclass"
+    return "regression" if kind == "linear" else "binary"
 
 
-def _penalised_loss(design: Array, labels: Array, weights: Array) -> float:
-    logits = design @ weights
-    pulled = weights - START
-    # log(1 + exp(x)) without overflow, less x for the positives.
-    return float(np.logaddexp(0, logits).sum() - labels @ logits + pulled @ PULL @ pulled / 2)
+def _best(
+    kinds: Mapping[str, Fit], predictions: Array, labels: Labels, task: Task
+) -> tuple[str, str]:
+    """Choose, and say why, the simplest kind whose loss is within one standard error of the least.
+
+    The losses are cross-validated, every fifth row apart, on at most 100,000 rows; the rule is that
+    of Breiman et al., Classification and regression trees (1984).
+    """
+    spread = slice(None, None, max(len(labels) // COMPARED_ROWS, 1))
+    losses, refused = dict[str, Array](), ""
+    for name, fit in kinds.items():
+        try:
+            losses[name] = _cross_validated(fit, predictions[spread], labels[spread], task)
+        except CannotFit as error:
+            refused = f"; {error}"
+    means = {name: float(loss.mean()) if len(loss) else 0.0 for name, loss in losses.items()}
+    least = min(means, key=lambda name: means[name])
+    chosen = next(name for name in losses if _is_as_good(losses[name], losses[least]))
+    shown = ", ".join(f"{name} {mean:.6g}" for name, mean in means.items())
+    return chosen, f"auto: loss in {NUM_FOLDS} folds: {shown}{refused}"
 
 
-def _logit(probabilities: Array) -> Array:
-    clipped = np.clip(np.asarray(probabilities, np.float64), CLIP, 1 - CLIP)
-    logits: Array = np.log(clipped) - np.log1p(-clipped)
-    return logits
+def _is_as_good(losses: Array, least: Array) -> bool:
+    """Tell whether a mean of paired losses is within one standard error of the least."""
+    worse = losses - least
+    return len(worse) < 2 or float(worse.mean()) <= float(worse.std(ddof=1)) / len(worse) ** 0.5
 
 
-def _sigmoid(logits: Array) -> Array:
-    probabilities: Array = 1.0 / (1.0 + np.exp(-np.clip(logits, -700, 700)))
-    return probabilities
+def _cross_validated(fit: Fit, predictions: Array, labels: Labels, task: Task) -> Array:
+    """Give each row's loss under a calibrator that was fitted on the other folds."""
+    labels = np.asarray(labels)
+    losses = np.empty(len(labels), np.float64)
+    folds = np.arange(len(labels)) % NUM_FOLDS
+    for fold in range(min(NUM_FOLDS, len(labels))):
+        held = folds == fold
+        corrected = fit(predictions[~held], labels[~held]).apply(predictions[held])
+        losses[held] = _losses(corrected, labels[held], task)
+    return losses
+
+
+def _losses(predictions: Array, labels: Labels, task: Task) -> Array:
+    """Give each row's negative log likelihood, or its squared error where none is predicted."""
+    if task in ("regression", "ranking"):
+        return np.asarray((predictions - np.asarray(labels, np.float64)) ** 2)
+    if predictions.ndim == 1:
+        predictions = np.stack([1 - predictions, predictions], axis=1)
+    named = np.take_along_axis(predictions, np.asarray(labels).astype(np.int64)[:, None], 1)[:, 0]
+    return np.asarray(-np.log(np.maximum(named, 1e-15)))
+
+
+def _explained(calibrator: Correction, reason: str) -> Correction:
+    """Put a reason before those that the calibrator has."""
+    reasons = [each for each in (reason, calibrator.reason) if each]
+    return calibrator.model_copy(update={"reason": "; ".join(reasons)})
+
+
+def _kind_of(document: object) -> object:
+    """Name what a file holds; from the beginning there was one kind, and none was named."""
+    return document.get("kind", "platt") if isinstance(document, dict) else None
+
+
+_ANY = Annotated[
+    Annotated[Platt, Tag("platt")]
+    | Annotated[Temperature, Tag("temperature")]
+    | Annotated[Isotonic, Tag("isotonic")]
+    | Annotated[Linear, Tag("linear")]
+    | Annotated[Unchanged, Tag("none")],
+    Discriminator(_kind_of),
+]
+_READER: TypeAdapter[Correction] = TypeAdapter(_ANY)
+
+
+def read_calibrator(content: bytes) -> Correction:
+    """Read what any kind's to_json wrote. Raises pydantic's ValidationError for anything else."""
+    return _READER.validate_json(content)

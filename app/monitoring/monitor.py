@@ -16,6 +16,7 @@ from app import telemetry
 from app.background import Rounds
 from app.config import Config
 from app.contracts.records import DatasetVersion
+from app.contracts.targets import require_binary
 from app.ledger.database import open_ledger
 from app.ledger.decisions import read_decisions
 from app.ledger.epochs import Fenced
@@ -212,8 +213,9 @@ class MonitorActor:
 def start_monitor(config: Config) -> Any:
     """Start the model's monitor as a detached, named actor, or find the one that runs.
 
-    Returns its handle.
+    Returns its handle. Raises ValueError for a model that is not binary.
     """
+    require_binary(config.contract, "monitoring")
     actor = ray.remote(num_cpus=0.05, max_restarts=-1, max_task_retries=0)(MonitorActor)
     return actor.options(
         name=ACTOR_NAME,

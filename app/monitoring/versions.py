@@ -48,7 +48,7 @@ class Versions:
         """Load a version; its reference figures are its gate's, else early stopping's."""
         version = find_version(self._ledger, digest)
         bundle = ModelBundle.load(self._artifacts.path(digest), digest)
-        evaluation = gated_evaluation(self._ledger, version) or version.evaluation
+        evaluation = gated_evaluation(self._ledger, version) or version.binary_evaluation
         reference = Reference(digest, bundle.profile, evaluation, version.trained_until)
         return Resident(version, bundle, reference)
 

@@ -53,6 +53,12 @@ class InlineConfig(Frozen):
     label_column: str | None = Field(None, description="Column with the outcome, tidied.")
     positive: tuple[Spelling, ...] = Field(("1",), description="Spellings of label 1.")
     negative: tuple[Spelling, ...] = Field(("0",), description="Spellings of label 0.")
+    # Absent from the JSON when empty: the outcomes of a binary model keep their digest.
+    classes: dict[str, tuple[Spelling, ...]] = Field(
+        default_factory=dict,
+        exclude_if=lambda classes: not classes,
+        description="Spellings of a class; one that is not listed stands as its name.",
+    )
     known_after_hours: float = Field(
         0.0, ge=0, description="An outcome is known so long after the event time of its row."
     )
@@ -80,4 +86,8 @@ class InlineConfig(Frozen):
             raise ValueError(f"source.inline: {', '.join(both)} is both positive and negative")
         if self.label_column is not None and not (self.positive and self.negative):
             raise ValueError("source.inline: name at least one positive and one negative value")
+        spelled = [text for texts in self.classes.values() for text in texts]
+        doubled = sorted({text for text in spelled if spelled.count(text) > 1})
+        if doubled:
+            raise ValueError(f"source.inline.classes: {', '.join(doubled)} spells two classes")
         return self

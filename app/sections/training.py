@@ -88,11 +88,12 @@ class TrainingConfig(Frozen):
         lt=1,
         description="Decay a step of the weights' average; 0 keeps the last step.",
     )
+    # Absent from the JSON as it stands: an older run's configuration has the same digest.
     calibration: Literal["platt", "temperature", "isotonic", "none", "auto"] = Field(
         "platt",
         exclude_if=lambda kind: kind == "platt",
-        description="How predictions are corrected on the stop rows. Several classes take a "
-        "temperature and numbers a line, or none; a ranking has nothing to correct.",
+        description="How predictions are corrected on the stop rows: platt is the usual way of a "
+        "task (a temperature for several classes, a line for numbers); auto cross-validates.",
     )
     num_workers: int = Field(1, ge=1)
     max_workers: int | None = Field(

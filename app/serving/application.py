@@ -16,6 +16,7 @@ from ray import serve
 from ray.serve.context import _get_global_client
 
 from app.config import Config, load_config
+from app.contracts.targets import require_binary
 from app.serving.api import build_api
 from app.serving.replica import Replica
 
@@ -63,7 +64,8 @@ def build(args: ApplicationArgs) -> serve.Application:
 
 
 def compose(config: Config) -> serve.Application:
-    """Wire the application of one model."""
+    """Wire the application of one model. Raises ValueError for one that is not binary."""
+    require_binary(config.contract, "serving")
     serving = config.serving
     hosted = serve.ingress()(ReplicaHost)
     deployment = serve.deployment(

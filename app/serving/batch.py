@@ -13,6 +13,7 @@ import ray.data
 import torch
 
 from app.config import Config
+from app.contracts.targets import refuse_other_target
 from app.contracts.windows import refuse_other_windows
 from app.data.arrivals import standing_tombstones
 from app.data.files import Piece
@@ -59,7 +60,6 @@ class Scorer:
             inline,
             standing_tombstones(config),
         )
-        refuse_other_windows(self._scoring.bundle.contract, config.contract)
         self._into = into
         self._pieces = pieces
 
@@ -78,7 +78,7 @@ def score(
     """Score a file, a folder or a glob into a folder of Parquet; absent version: the champion.
 
     Needs a Ray session. Raises SourceError for rows that cannot be read, NoChampion and
-    VersionUnknown when there is nothing to score with.
+    VersionUnknown when there is nothing to score with, ValueError for a version that does not fit.
     """
     version = _choose(config, version)
     inline = Inline.of(config, datetime.now(UTC))
@@ -86,6 +86,7 @@ def score(
     outputs = [output_of(piece, version, into) for piece in pieces]
     pending = [piece for piece, path in zip(pieces, outputs, strict=True) if not path.exists()]
     if pending:
+        _refuse_unfit(config, version)
         _run(Scorer, (config, version, into, pending, inline), min(num_scorers, len(pending)))
     num_scored, num_rejected = count_scores(outputs)
     return ScoreResult(
@@ -111,6 +112,13 @@ def _choose(config: Config, version: str | None) -> str:
     if champion is None:
         raise NoChampion(f"{config.name} has no champion yet; train one, or name a --version")
     return champion
+
+
+def _refuse_unfit(config: Config, version: str) -> None:
+    """Raise ValueError where a version means something else than the configuration declares."""
+    bundle = ModelBundle.load(Artifacts(config.artifacts_path).path(version), version)
+    refuse_other_windows(bundle.contract, config.contract)
+    refuse_other_target(bundle.contract, config.contract)
 
 
 def _run(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from app.config import Config
+from app.contracts.targets import require_binary
 from app.data.arrivals import captured_arriving
 from app.data.tables import NAMES, Tables, open_tables
 from app.ledger.database import open_ledger
@@ -36,7 +37,8 @@ class Replica:
     def __init__(
         self, config: Config, wall: Callable[[], float], steady: Callable[[], float]
     ) -> None:
-        """Open everything; nothing runs before `start`."""
+        """Open everything; nothing runs before `start`. Raises ValueError unless it is binary."""
+        require_binary(config.contract, "serving")
         self._ledger = open_ledger(config.ledger_url)
         artifacts = Artifacts(config.artifacts_path)
         tables = open_tables(config)

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from app.contracts.records import Roles
 from app.contracts.rows import Column, Contract
+from app.contracts.targets import refuse_other_target
 from app.contracts.windows import refuse_other_windows
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class Bundle(Protocol):
         """The columns that it was made for."""
 
     def predict(self, table: pa.Table) -> npt.NDArray[np.float64]:
-        """Return one probability a row."""
+        """Return one probability a row; for other tasks see ModelBundle.predict."""
 
 
 class VersionUnfit(ValueError):
@@ -129,6 +130,7 @@ def check_fit(bundle: Bundle, contract: Contract) -> None:
             )
     try:
         refuse_other_windows(bundle.contract, contract)
+        refuse_other_target(bundle.contract, contract)
     except ValueError as error:
         raise VersionUnfit(f"the version's {error}") from error
     rows = golden_rows(contract)

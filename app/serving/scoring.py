@@ -1,6 +1,6 @@
 """Score files of rows: what one piece of a file becomes, and where it is written.
 
-Every row that goes in comes out, with its probability or with the reasons why it has none, stamped
+Every row that goes in comes out, with its prediction or with the reasons why it has none, stamped
 with the version. A piece is written aside and renamed, so a run that was cut off goes on where it
 was. Knows files, rows and one bundle; knows nothing of Ray or of which version is champion.
 """
@@ -14,9 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import Field
 
 from app.contracts.rows import Contract, Frozen
+from app.contracts.targets import Task
 from app.contracts.times import micros_in
 from app.data.derived import with_windows
 from app.data.files import Piece, read_piece
@@ -28,16 +30,13 @@ from app.security.privacy import Pseudonymiser
 from app.security.tombstones import Tombstones
 from app.serving.residents import Bundle
 
-SCORES = pa.schema(
-    [
-        pa.field("file", pa.string(), nullable=False),
-        pa.field("position", pa.int64(), nullable=False),
-        pa.field("row_id", pa.string()),
-        pa.field("probability", pa.float64()),
-        pa.field("reasons", pa.list_(pa.string()), nullable=False),
-        pa.field("version", pa.string(), nullable=False),
-    ]
-)
+PREDICTED = "predicted"
+# What the one number of a row is called.
+NUMBERS: dict[Task, str] = {
+    "binary": "probability",
+    "regression": "prediction",
+    "ranking": "score",
+}
 
 
 class ScoreResult(Frozen):
@@ -71,18 +70,20 @@ def output_of(piece: Piece, version: str, into: Path) -> Path:
 
 
 def score_piece(piece: Piece, scoring: Scoring) -> pa.Table:
-    """Score the rows of a piece; returns SCORES in the order of the file."""
+    """Score the rows of a piece; returns those of score_schema in the order of the file."""
     rows = read_piece(piece)
     if scoring.inline is not None:
         rows = scoring.inline.rows(rows, piece.path)
     checked = validate(rows.table, scoring.contract, pseudonymiser=scoring.pseudonymiser)
     if scoring.erased:
         checked = refuse_checked(checked, scoring.contract, scoring.erased)
+    target = scoring.bundle.contract
+    predicted = scoring.bundle.predict(_with_windows(checked.accepted, scoring))
     scored = pa.table(
         {
             "position": rows.positions[checked.positions],
             "row_id": checked.accepted[scoring.contract.id],
-            "probability": scoring.bundle.predict(_with_windows(checked.accepted, scoring)),
+            **prediction_columns(target, predicted),
             "reasons": pa.array([[]] * checked.accepted.num_rows, pa.list_(pa.string())),
         }
     )
@@ -95,7 +96,10 @@ def score_piece(piece: Piece, scoring: Scoring) -> pa.Table:
         {
             "position": positions,
             "row_id": pa.nulls(len(reasons), pa.string()),
-            "probability": pa.nulls(len(reasons), pa.float64()),
+            **{
+                field.name: pa.nulls(len(reasons), field.type)
+                for field in prediction_fields(target)
+            },
             "reasons": pa.array(reasons, pa.list_(pa.string())),
         }
     )
@@ -103,7 +107,56 @@ def score_piece(piece: Piece, scoring: Scoring) -> pa.Table:
     file = pa.repeat(pa.scalar(Path(piece.path).name), table.num_rows)
     version = pa.repeat(pa.scalar(scoring.version), table.num_rows)
     table = table.append_column("file", file).append_column("version", version)
-    return table.select(SCORES.names).cast(SCORES)
+    schema = score_schema(target)
+    return table.select(schema.names).cast(schema)
+
+
+def score_schema(target: Contract) -> pa.Schema:
+    """Give the columns of a file of scores, for what a model's contract asks for.
+
+    Binary: `probability`. Regression: `prediction`. Ranking: `score`, higher is better. Multiclass:
+    `predicted`, the most likely class, and a `probability_CLASS` each, in the order of the classes.
+    """
+    return pa.schema(
+        [
+            pa.field("file", pa.string(), nullable=False),
+            pa.field("position", pa.int64(), nullable=False),
+            pa.field("row_id", pa.string()),
+            *prediction_fields(target),
+            pa.field("reasons", pa.list_(pa.string()), nullable=False),
+            pa.field("version", pa.string(), nullable=False),
+        ]
+    )
+
+
+def prediction_fields(target: Contract) -> list[pa.Field]:
+    """Name and type the columns that hold predictions; all are null where a row was refused."""
+    if target.task != "multiclass":
+        return [pa.field(NUMBERS[target.task], pa.float64())]
+    shares = [pa.field(f"probability_{name}", pa.float64()) for name in target.classes]
+    return [pa.field(PREDICTED, pa.string()), *shares]
+
+
+def prediction_columns(target: Contract, predicted: NDArray[np.float64]) -> dict[str, pa.Array]:
+    """Divide predictions into columns: [rows], or [rows, classes] for task multiclass.
+
+    Of classes that are equally likely the first is `predicted`.
+    """
+    names = [field.name for field in prediction_fields(target)]
+    if target.task != "multiclass":
+        return {names[0]: pa.array(predicted)}
+    shape = len(predicted), len(target.classes)
+    if not len(predicted):
+        predicted = np.empty(shape)
+    if predicted.shape != shape:
+        raise ValueError(
+            f"predictions: expected {shape[0]} rows of {shape[1]} classes, got {predicted.shape}; "
+            "the version does not fit its own contract"
+        )
+    classes = pa.array(target.classes, pa.string())
+    best = classes.take(pa.array(predicted.argmax(axis=1)))
+    shares = (pa.array(column) for column in predicted.T.copy())
+    return dict(zip(names, (best, *shares), strict=True))
 
 
 def _with_windows(accepted: pa.Table, scoring: Scoring) -> pa.Table:
@@ -123,10 +176,11 @@ def write_scores(scores: pa.Table, path: Path) -> None:
 
 
 def count_scores(paths: Iterable[Path]) -> tuple[int, int]:
-    """Count rows with and without a probability in files of scores."""
+    """Count rows with a prediction, and with reasons why they have none, in files of scores."""
     num_scored = num_rejected = 0
     for path in paths:
-        probability = pq.read_table(path, columns=["probability"])["probability"]
-        num_rejected += probability.null_count
-        num_scored += len(probability) - probability.null_count
+        reasons = pq.read_table(path, columns=["reasons"])["reasons"]
+        num_refused = pc.sum(pc.greater(pc.list_value_length(reasons), 0)).as_py() or 0
+        num_rejected += num_refused
+        num_scored += len(reasons) - num_refused
     return num_scored, num_rejected

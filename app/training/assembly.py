@@ -9,95 +9,36 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from app.config import Config
-from app.contracts.records import DatasetVersion, Evaluation, HeldOutShare, ModelVersion
-from app.contracts.rows import Contract
+from app.contracts.records import (
+    DatasetVersion,
+    Evaluation,
+    ModelVersion,
+    TaskEvaluation,
+)
 from app.data.features import Encoder, InputShape, Statistics
 from app.data.profile import Profile
-from app.data.splits import (
-    GATE,
-    STOP,
-    TRAIN,
-    Split,
-    split_days,
-    split_keys,
-    split_shares,
-)
 from app.model.bundle import Learned, ModelBundle
-from app.model.calibration import Calibrator
+from app.model.calibration import Calibrator, fit_calibrator
 from app.model.evaluation import evaluate
 from app.model.networks import Network, build_network
-from app.model.outcomes import fit_calibrator
-from app.model.tasks import BinaryTask, LearningTask, task_of
+from app.model.tasks import BinaryTask, LearningTask
 from app.training.boosting import Growth, grow, trees_of
 from app.training.fitting import fit
-from app.training.rows import Rows
 from app.training.state import FitState
+from app.training.window import Window, encode_rows, held_out_share, open_window
 
 SCORED_ROWS = 20_000
 # All that decides what a model is made of, beside the rows.
 SECTIONS = ("contract", "features", "training")
-# Name of the column that numbers the lists of a ranking.
-LIST = "list"
 SOURCES = Path(__file__).resolve().parent.parent
-
-
-@dataclass(frozen=True)
-class Window:
-    """The rows of a snapshot with the part that each plays."""
-
-    table: pa.Table
-    split: Split
-    contract: Contract
-
-    @cached_property
-    def task(self) -> LearningTask:
-        """What is learned: of numbers also the scale, that of the rows the network is fitted on."""
-        return task_of(self.contract, self.labelled_train["label"].to_numpy())
-
-    @cached_property
-    def known(self) -> NDArray[np.bool_]:
-        """Which rows have a known outcome."""
-        known: NDArray[np.bool_] = pc.equal(self.table["state"], "known").to_numpy()
-        return known
-
-    @cached_property
-    def train(self) -> pa.Table:
-        """Rows that the encoder is fitted on, with or without an outcome."""
-        return self._rows(self.split.mask(TRAIN))
-
-    @cached_property
-    def labelled_train(self) -> pa.Table:
-        """Rows that the network is fitted on."""
-        return self._rows(self.split.mask(TRAIN) & self.known)
-
-    @cached_property
-    def labelled_stop(self) -> pa.Table:
-        """Rows that stop training and fit the calibrator."""
-        return self._rows(self.split.mask(STOP) & self.known)
-
-    @cached_property
-    def shaping(self) -> pa.Table:
-        """Every row that shapes the model: none of a gate day."""
-        return self._rows(~self.split.mask(GATE))
-
-    @property
-    def held_out_days(self) -> tuple[str, ...]:
-        """UTC dates that shape nothing."""
-        return tuple(day.isoformat() for day in self.split.gate_days)
-
-    def _rows(self, mask: NDArray[np.bool_]) -> pa.Table:
-        return self.table.filter(pa.array(mask)).combine_chunks()
 
 
 @dataclass(frozen=True)
@@ -105,7 +46,7 @@ class Fitted:
     """A bundle and how it came to be."""
 
     bundle: ModelBundle
-    evaluation: Evaluation
+    evaluation: Evaluation | TaskEvaluation
     window: Window
     state: FitState
 
@@ -128,62 +69,6 @@ class Fitted:
             seed=config.training.seed,
             evaluation=self.evaluation,
         )
-
-
-def open_window(config: Config, table: pa.Table, end: datetime) -> Window:
-    """Divide the rows of a loaded snapshot that ends at `end`.
-
-    Raises ValueError when no row with a known outcome is left to train or to stop.
-    """
-    split = _divide(config, table, end)
-    window = Window(with_lists(config.contract, table), split, config.contract)
-    for name, rows in (
-        ("train on", window.labelled_train),
-        ("stop training", window.labelled_stop),
-    ):
-        if len(np.unique(rows["label"].to_numpy())) < 2:
-            raise ValueError(
-                f"the window that ends {end.isoformat()} has {len(rows)} rows with known outcomes "
-                f"to {name}, not two different ones among them; widen training.window_days or wait"
-            )
-    return window
-
-
-def _divide(config: Config, table: pa.Table, end: datetime) -> Split:
-    split, seed = config.training.split, config.training.seed
-    if split.by == "day":
-        return split_days(table["prediction_time"], end, split, seed)
-    contract = config.contract
-    return split_shares(split_keys(table, split.by, contract.id, contract.entity), split, seed)
-
-
-def held_out_share(config: Config) -> HeldOutShare | None:
-    """Name the rows that a split by id or entity keeps for the gate; None for a split by day."""
-    split = config.training.split
-    if split.by == "day":
-        return None
-    return HeldOutShare(by=split.by, seed=config.training.seed, share=split.gate_share)
-
-
-def encode_rows(encoder: Encoder, table: pa.Table) -> Rows:
-    """Encode rows with known outcomes, with their lists where the table says them."""
-    labels = table["label"].to_numpy()
-    if np.issubdtype(labels.dtype, np.integer):
-        labels = labels.astype(np.int64)
-    groups = table[LIST].to_numpy() if LIST in table.column_names else None
-    return Rows(encoder.transform(table), labels, groups)
-
-
-def with_lists(contract: Contract, table: pa.Table) -> pa.Table:
-    """Number the lists of a ranking in a column, by the order of their names; else the table."""
-    if contract.group is None:
-        return table
-    column = table[contract.group].combine_chunks().cast(pa.string())
-    names = pc.sort_indices(column.unique())
-    numbers = pc.index_in(column, value_set=column.unique().take(names))
-    # Rows without a list are lists of their own.
-    alone = pa.array(len(names) + np.arange(len(table)), pa.int64())
-    return table.append_column(LIST, pc.coalesce(numbers.cast(pa.int64()), alone))
 
 
 def new_network(config: Config, shape: InputShape, task: LearningTask | None = None) -> Network:
@@ -223,7 +108,7 @@ def assemble(
 
     labels = window.labelled_stop["label"].to_numpy()
     raw = draft(state.best).uncalibrated(window.labelled_stop)
-    calibrator = fit_calibrator(window.task, config.training.calibration, raw, labels)
+    calibrator = fit_calibrator(config.training.calibration, raw, labels, config.contract.task)
     evaluation = evaluate(labels, calibrator.apply(raw), seed=config.training.seed)
     final = draft(state.final).with_calibrator(calibrator, {})
     profile = _profile(final, window.shaping)
@@ -282,11 +167,6 @@ def code_version() -> str:
     for path in sorted(SOURCES.rglob("*.py")):
         digest.update(path.relative_to(SOURCES).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def required_columns(contract: Contract) -> list[str]:
-    """Name the columns of a snapshot that training reads."""
-    return [column.name for column in contract.features] + ["prediction_time", "label", "state"]
 
 
 def _profile(bundle: ModelBundle, rows: pa.Table) -> Profile:

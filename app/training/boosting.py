@@ -5,7 +5,6 @@ can be kept. Knows encoded rows and XGBoost; knows nothing of Ray or tables. Wit
 XGBoost adds up their histograms, within the communicator that the caller has set up.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from app.data.features import InputShape
-from app.model.outcomes import fit_calibrator, mean_loss
+from app.model.outcomes import calibrated_loss
 from app.model.tasks import LearningTask
 from app.model.trees import Trees, matrix, predict_margins, read_booster, xgboost
 from app.sections import TrainingConfig
@@ -147,10 +146,7 @@ def _stop_loss(growth: Growth, booster: Any) -> float:
     stop, task = growth.stop, growth.task
     margins = predict_margins(booster, stop.encoded, task)
     predictions = task.predict(margins).numpy().astype(np.float64)
-    if not np.isfinite(predictions).all():
-        return math.inf
-    calibrator = fit_calibrator(task, growth.config.calibration, predictions, stop.labels)
-    return mean_loss(task, stop.labels, calibrator.apply(predictions), stop.groups)
+    return calibrated_loss(task, stop.labels, predictions, stop.groups)
 
 
 def _matrix(growth: Growth, rows: Rows) -> Any:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from app.model.networks import Network
-from app.model.outcomes import fit_calibrator, mean_loss
+from app.model.outcomes import calibrated_loss
 from app.sections import TrainingConfig
 from app.training.averaging import WeightAverage
 from app.training.divergence import Broken, LossWatch, TrainingDiverged, refuse_broken
@@ -130,7 +130,7 @@ def _search(state: FitState, stage: _Stage) -> FitState:
     task, number = stage.task, len(state.epochs) + 1
     epoch = stage.advance(number)
     with stage.average.in_place():
-        stop_loss = task.peers.mean(_stop_loss(task.network, task.stop, task.config.calibration))
+        stop_loss = task.peers.mean(_stop_loss(task))
     epoch = epoch.model_copy(update={"stop_loss": stop_loss})
     state = replace(stage.seen(state), epochs=(*state.epochs, epoch))
     if not math.isfinite(stop_loss):
@@ -199,12 +199,10 @@ def _steps_of_an_epoch(task: Task) -> tuple[int, int]:
     return batch_rows, task.peers.smallest(-(-len(task.train) // batch_rows))
 
 
-def _stop_loss(network: Network, stop: Rows, calibration: str) -> float:
-    scores = network.predict(stop.encoded)
-    if not np.isfinite(scores).all():
-        return math.inf
-    calibrated = fit_calibrator(network.task, calibration, scores, stop.labels).apply(scores)
-    return mean_loss(network.task, stop.labels, calibrated, stop.groups)
+def _stop_loss(task: Task) -> float:
+    stop = task.stop
+    predictions = task.network.predict(stop.encoded)
+    return calibrated_loss(task.network.task, stop.labels, predictions, stop.groups)
 
 
 def _tensors(task: Task, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:

@@ -14,7 +14,7 @@ from ray.util import placement_group_table
 from app.config import Config
 from app.data.features import Encoder
 from app.sections import TrainingConfig
-from app.training.assembly import Window, new_network
+from app.training.assembly import new_network
 from app.training.needs import (
     Needs,
     Node,
@@ -24,6 +24,7 @@ from app.training.needs import (
     refuse_impossible,
 )
 from app.training.progress import Watch
+from app.training.window import Window
 
 WAIT_SECONDS = 10.0
 

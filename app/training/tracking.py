@@ -115,11 +115,7 @@ def _epochs_of(folder: Path) -> list[Ended]:
 def _figures(result: TrainingResult) -> dict[str, float]:
     evaluation = result.version.evaluation
     return {
-        "roc_auc": evaluation.roc_auc.value,
-        "pr_auc": evaluation.pr_auc.value,
-        "brier": evaluation.brier.value,
-        "log_loss": evaluation.log_loss,
-        "calibration_error": evaluation.calibration_error,
+        **evaluation.figures,
         "num_stop_rows": evaluation.num_rows,
         "seconds": result.seconds,
         "rows_per_second": result.rows_per_second,

@@ -39,22 +39,14 @@ from app.data.snapshots import load_snapshot
 from app.data.tables import open_tables
 from app.model.manifest import read_folder, write_file
 from app.registry.artifacts import Artifacts
-from app.training.assembly import (
-    LIST,
-    SECTIONS,
-    Fitted,
-    Window,
-    assemble,
-    encode_rows,
-    open_window,
-    required_columns,
-)
+from app.training.assembly import SECTIONS, Fitted, assemble
 from app.training.following import Follower
 from app.training.loop import train_loop
 from app.training.needs import RunFailed, raise_hopeless
 from app.training.progress import Unwatched, Watch
 from app.training.room import Waiting, refuse_too_large, refuse_too_many, scaling
 from app.training.state import FitState
+from app.training.window import LIST, Window, encode_rows, open_window, required_columns
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 BLOCK_ROWS = 25_000

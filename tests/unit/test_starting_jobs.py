@@ -68,7 +68,7 @@ def test_a_mistake_is_one_line_that_says_what_to_do(table: Path) -> None:
     for words, said in (
         (["--from", "none.csv", "--label", "y"], "none.csv: no such file"),
         (["--from", table.name, "--label", "outcom"], "did you mean Outcome?"),
-        (["--from", table.name, "--label", "Amount"], "labels are binary"),
+        (["--from", table.name, "--label", "Amount", "--task", "binary"], "labels are binary"),
     ):
         done = run(table.parent, "jobs.init", *words)
         assert done.returncode == 2

@@ -13,7 +13,8 @@ from app.loop.scoring import Store
 from app.model.calibration import Calibrator
 from app.registry.artifacts import Artifacts
 from app.sections import GateConfig, SplitConfig
-from app.training.assembly import fit_in_process, held_out_share
+from app.training.assembly import fit_in_process
+from app.training.window import held_out_share
 from tests.learning_world import (
     CONTRACT,
     END,

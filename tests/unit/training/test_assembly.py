@@ -10,7 +10,8 @@ import pytest
 from app.data.profile import Profile
 from app.data.splits import GATE, STOP
 from app.model.evaluation import evaluate
-from app.training.assembly import Fitted, fit_in_process, new_network, open_window
+from app.training.assembly import Fitted, fit_in_process, new_network
+from app.training.window import open_window
 from tests.learning_world import END, make_config, make_rows
 
 TABLE = make_rows()

@@ -11,10 +11,11 @@ from app.model.bundle import ArtifactAltered, ModelBundle
 from app.model.tasks import BinaryTask, LearningTask, MulticlassTask, RankingTask, RegressionTask
 from app.model.trees import Trees
 from app.sections import TrainingConfig, TreesConfig
-from app.training.assembly import encode_rows, fit_in_process
+from app.training.assembly import fit_in_process
 from app.training.boosting import BOOSTER, Growth, grow, trees_of
 from app.training.rows import Rows
 from app.training.state import FitState
+from app.training.window import encode_rows
 from tests.learning_world import END, make_config, make_encoder, make_rows
 
 TREES = TreesConfig(trees_per_epoch=5, max_depth=3, learning_rate=0.2)

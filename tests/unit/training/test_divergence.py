@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from app.training.assembly import encode_rows, new_network
+from app.training.assembly import new_network
 from app.training.divergence import CHECK_EVERY, LossWatch, TrainingDiverged, refuse_broken
 from app.training.fitting import fit
 from app.training.peers import Alone
 from app.training.rows import Rows
+from app.training.window import encode_rows
 from tests.learning_world import make_config, make_encoder, make_rows
 
 TABLE = make_rows(900)

@@ -10,11 +10,12 @@ import torch
 
 from app.model.evaluation import roc_auc
 from app.sections import TrainingConfig
-from app.training.assembly import encode_rows, new_network
+from app.training.assembly import new_network
 from app.training.divergence import TrainingDiverged
 from app.training.fitting import fit, learning_rate
 from app.training.rows import Rows
 from app.training.state import FitState
+from app.training.window import encode_rows
 from tests.learning_world import make_config, make_encoder, make_rows
 
 TABLE = make_rows(900)

@@ -1,0 +1,103 @@
+"""Scores of every task: the columns that it asks for, and every row once."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+from pydantic import SecretBytes
+
+from app.contracts.rows import Column, Contract
+from app.data.inputs import find_pieces
+from app.data.tables import Tables
+from app.security.privacy import Pseudonymiser
+from app.serving.scoring import Scoring, count_scores, prediction_columns, score_piece, write_scores
+
+TARGETS: dict[str, dict[str, Any]] = {
+    "multiclass": {"task": "multiclass", "classes": ("early", "on time", "late")},
+    "regression": {"task": "regression"},
+    "ranking": {"task": "ranking", "group": "basket"},
+}
+
+
+class Doubler:
+    """A model that is plain arithmetic: twice the weight, or shares of classes made from it."""
+
+    def __init__(self, contract: Contract) -> None:
+        self.contract = contract
+
+    def predict(self, table: pa.Table) -> NDArray[np.float64]:
+        weight = table["weight"].to_numpy()
+        if self.contract.task != "multiclass":
+            return 2 * weight
+        return np.stack([weight, 0.75 - weight, np.full_like(weight, 0.25)], axis=1)
+
+
+def scored(folder: Path, task: str, weights: list[str]) -> pa.Table:
+    contract = Contract.model_validate(
+        {
+            "id": "order", "event_time": "due", "label": "late", **TARGETS[task],
+            "columns": [
+                Column(name="order", kind="identifier", feature=False),
+                Column(name="basket", kind="identifier", feature=False),
+                Column(name="due", kind="time", feature=False),
+                Column(name="weight", kind="number"),
+            ],
+        }
+    )  # fmt: skip
+    size = len(weights)
+    table = pa.table(
+        {
+            "order": [f"O{i}" for i in range(size)],
+            "basket": ["B"] * size,
+            "due": ["2024-01-01T00:00:00Z"] * size,
+            "weight": weights,
+        }
+    )
+    pacsv.write_csv(table, folder / "rows.csv")
+    (piece,) = find_pieces(str(folder / "rows.csv"), contract)
+    scoring = Scoring(
+        contract, Doubler(contract), Pseudonymiser(SecretBytes(b"k" * 32)), "v" * 64,
+        Tables(folder / "tables", contract),
+    )  # fmt: skip
+    scores = score_piece(piece, scoring)
+    write_scores(scores, folder / "scores.parquet")
+    assert pq.read_table(folder / "scores.parquet").equals(scores)
+    return scores
+
+
+@pytest.mark.parametrize(("task", "column"), [("regression", "prediction"), ("ranking", "score")])
+def test_a_number_is_one_column(tmp_path: Path, task: str, column: str) -> None:
+    scores = scored(tmp_path, task, ["0.5", "x", "-3"])
+    assert scores.column_names == ["file", "position", "row_id", column, "reasons", "version"]
+    assert scores[column].to_pylist() == [1.0, None, -6.0]
+    assert count_scores([tmp_path / "scores.parquet"]) == (2, 1)
+
+
+def test_classes_are_a_column_each_and_the_likeliest_is_named(tmp_path: Path) -> None:
+    scores = scored(tmp_path, "multiclass", ["0.5", "x", "0.25", "0.375"])
+    shares = [scores[f"probability_{name}"].to_pylist() for name in ("early", "on time", "late")]
+    assert shares == [[0.5, None, 0.25, 0.375], [0.25, None, 0.5, 0.375], [0.25, None, 0.25, 0.25]]
+    assert scores["predicted"].to_pylist() == ["early", None, "on time", "early"]
+    assert count_scores([tmp_path / "scores.parquet"]) == (3, 1)
+
+
+@pytest.mark.parametrize("task", list(TARGETS))
+def test_a_file_without_an_acceptable_row_has_the_same_columns(tmp_path: Path, task: str) -> None:
+    scores = scored(tmp_path, task, ["x", "y"])
+    assert [len(reasons) for reasons in scores["reasons"].to_pylist()] == [1, 1]
+    assert scores.schema == scored(tmp_path, task, ["1", "0"]).schema
+
+
+def test_predictions_of_another_shape_are_refused() -> None:
+    contract = Doubler(Contract.model_validate({
+        "id": "order", "event_time": "due", "label": "late", **TARGETS["multiclass"],
+        "columns": [{"name": "order", "kind": "identifier", "feature": False},
+                    {"name": "due", "kind": "time"}],
+    })).contract  # fmt: skip
+    with pytest.raises(ValueError, match=r"expected 4 rows of 3 classes, got \(4, 2\)"):
+        prediction_columns(contract, np.zeros((4, 2)))
