@@ -46,9 +46,7 @@ class Checkpoints:
         self._writer = ThreadPoolExecutor(1, "checkpoint")
 
     def __enter__(self) -> Self:
-        """Forget what a process left half written."""
-        for left in self._folder.glob(f"{ASIDE}{PREFIX}*"):
-            shutil.rmtree(left, ignore_errors=True)
+        """Begin."""
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -84,6 +82,9 @@ class Checkpoints:
         files = {**state.to_files(self._fingerprint), **self._more}
         name = f"{PREFIX}{num_epochs(state):05d}_{self._attempt[:8]}"
         aside, place = self._folder / f"{ASIDE}{name}", self._folder / name
+        # What killed processes left half written takes room.
+        for left in self._folder.glob(f"{ASIDE}{PREFIX}*"):
+            shutil.rmtree(left, ignore_errors=True)
         try:
             write_folder(aside, files)
             aside.rename(place)

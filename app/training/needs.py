@@ -203,10 +203,12 @@ _DEATHS = (
 def size(num_bytes: float) -> str:
     """Write bytes as people do.
 
-    >>> size(3.2e9), size(450e6)
-    ('3.2 GB', '450 MB')
+    >>> size(3.2e9), size(450e6), size(28_908)
+    ('3.2 GB', '450 MB', '29 kB')
     """
-    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"
+    if num_bytes >= 1e9:
+        return f"{num_bytes / 1e9:.1f} GB"
+    return f"{num_bytes / 1e6:.0f} MB" if num_bytes >= 1e6 else f"{num_bytes / 1e3:.0f} kB"
 
 
 def _list(there: Sequence[float]) -> str:

@@ -5,6 +5,7 @@ record is a file because a report to Ray Train makes all workers wait for each o
 at most once a second and never synced: it matters only while the run goes on.
 """
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from pydantic import ValidationError
 from app.contracts.rows import Frozen
 from app.sections import TrainingConfig
 from app.training.state import Epoch, FitState, StageName
+
+logger = logging.getLogger(__name__)
 
 FILE = "progress.json"
 SECONDS = 1.0
@@ -157,8 +160,12 @@ class ProgressWriter:
         self._written = self._clock()
         aside = self._folder / f".{FILE}.{self._attempt}"
         mine = {"attempt": self._attempt, "num_before": self._num_before}
-        aside.write_text(progress.model_copy(update=mine).model_dump_json())
-        aside.replace(self._folder / FILE)
+        try:
+            aside.write_text(progress.model_copy(update=mine).model_dump_json())
+            aside.replace(self._folder / FILE)
+        except OSError as error:
+            # Who waits sees no more; a checkpoint that finds no room ends the run by itself.
+            logger.warning("the progress of the run is not shown: %s", error)
 
 
 def read_progress(folder: Path) -> RunProgress | None:

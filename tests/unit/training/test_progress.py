@@ -3,6 +3,8 @@
 import time
 from pathlib import Path
 
+import pytest
+
 from app.training.assembly import fit_in_process
 from app.training.following import Follower
 from app.training.progress import FILE, ProgressWriter, RunProgress, Step, Watches, read_progress
@@ -98,6 +100,15 @@ def test_a_follower_tells_each_record_once_and_never_an_earlier_process_s(tmp_pa
     assert [len(record.ended) for record in heard.records] == [1, 2]
     assert also.records == heard.records
     assert {record.attempt for record in heard.records} == {"now"}
+
+
+def test_a_record_that_cannot_be_written_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = ProgressWriter(tmp_path / "away", CONFIG, FitState(), lambda: 0.0, "first")
+    writer.step(Step("search", 1, 1, 20, 10, 0.5))
+    assert "progress of the run is not shown" in caplog.text
+    assert read_progress(tmp_path / "away") is None
 
 
 def test_a_record_that_cannot_be_read_is_no_record(tmp_path: Path) -> None:
