@@ -4,6 +4,7 @@ One file a stage; knows nothing of files, or of the parts that read the dials.
 """
 
 from app.sections.data import FeaturesConfig, IntakeConfig, SourceConfig, SplitConfig
+from app.sections.evaluation import CardConfig, CostsConfig, EvaluationConfig
 from app.sections.inline import InlineConfig, TimeReading
 from app.sections.loop import DiagnosisConfig, GateConfig, GovernorConfig, LoopConfig, WatchConfig
 from app.sections.monitoring import MonitoringConfig
@@ -14,9 +15,12 @@ from app.sections.tables import TablesConfig
 from app.sections.training import NetworkConfig, TrainingConfig, TreesConfig
 
 __all__ = [
+    "CardConfig",
     "ClusterConfig",
+    "CostsConfig",
     "DiagnosisConfig",
     "EncryptionConfig",
+    "EvaluationConfig",
     "FeaturesConfig",
     "GateConfig",
     "GovernorConfig",

@@ -10,6 +10,7 @@ import logging
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -114,17 +115,26 @@ class Checkpoints:
             shutil.rmtree(old, ignore_errors=True)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A whole checkpoint."""
+
+    state: FitState
+    files: Mapping[str, bytes]
+    """All of them, what was given to go with the state too."""
+
+
 def num_epochs(state: FitState) -> int:
     """Count the epochs of a state, those of the refit too."""
     return len(state.epochs) + len(state.refit_epochs)
 
 
-def read_checkpoints(folder: Path, fingerprint: str) -> dict[int, FitState]:
+def read_checkpoints(folder: Path, fingerprint: str) -> dict[int, Kept]:
     """Read the whole checkpoints of a run, by number of epochs; others are passed over.
 
     Raises ValueError when they belong to other data or settings.
     """
-    found: dict[int, FitState] = {}
+    found: dict[int, Kept] = {}
     for path in sorted(folder.glob(f"{PREFIX}*")):
         try:
             files = read_folder(path)
@@ -133,5 +143,5 @@ def read_checkpoints(folder: Path, fingerprint: str) -> dict[int, FitState]:
             logger.warning("checkpoint not used: %s", error)
             continue
         state = FitState.from_files(files, fingerprint)
-        found[num_epochs(state)] = state
+        found[num_epochs(state)] = Kept(state, files)
     return found

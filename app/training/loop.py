@@ -26,12 +26,14 @@ from app.model.networks import build_network
 from app.model.tasks import task_from
 from app.sections import TrainingConfig
 from app.training.boosting import Growth, grow
-from app.training.checkpoints import CheckpointFailed, Checkpoints, read_checkpoints
+from app.training.checkpoints import CheckpointFailed, Checkpoints, Kept, read_checkpoints
+from app.training.circumstances import sum_in_one_order, surroundings_here
 from app.training.divergence import TrainingDiverged
 from app.training.fitting import fit
 from app.training.progress import ProgressWriter, Step
 from app.training.rows import Rows
 from app.training.state import FitState
+from app.training.workers import add_workers, read_workers, write_workers
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -53,6 +55,20 @@ class RayPeers:
     def smallest(self, value: int) -> int:
         """Give the same minimum to every worker."""
         return int(self._reduce(float(value), torch.distributed.ReduceOp.MIN))
+
+    def gather(self, text: str) -> list[str]:
+        """Give every worker the texts of all, in order of rank."""
+        if self.size == 1:
+            return [text]
+        content = text.encode()
+        device = ray.train.torch.get_device()
+        # Bytes of one length, and no object: torch would pickle that.
+        longest = -self.smallest(-len(content))
+        mine = torch.zeros(longest, dtype=torch.uint8)
+        mine[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        all_of_them = [torch.empty_like(mine, device=device) for _ in range(self.size)]
+        torch.distributed.all_gather(all_of_them, mine.to(device))
+        return [bytes(each.cpu().numpy()).rstrip(b"\0").decode() for each in all_of_them]
 
     def from_first(self, value: T) -> T:
         """Give the first worker's value to every worker: without torch's group, for trees too."""
@@ -79,10 +95,14 @@ def train_loop(settings: dict[str, Any]) -> dict[str, str] | None:
     """
     config = TrainingConfig.model_validate_json(settings["training"])
     torch.set_num_threads(min(config.threads_per_worker, os.cpu_count() or 1))
+    if config.use_gpu and config.deterministic:
+        sum_in_one_order()
     peers, attempt = RayPeers(), uuid.uuid4().hex
     folder, fingerprint = Path(settings["folder"]), settings["fingerprint"]
-    resume = _resume(folder, fingerprint, peers)
-    with Checkpoints(folder, fingerprint, attempt) as checkpoints:
+    kept = _resume(folder, fingerprint, peers)
+    resume = kept.state if kept else None
+    workers = add_workers(read_workers(kept.files if kept else {}), _told(config, peers))
+    with Checkpoints(folder, fingerprint, attempt, write_workers(workers)) as checkpoints:
         writer = ProgressWriter(folder, config, resume or FitState(), time.perf_counter, attempt)
         reporter = _Reporter(peers, writer, checkpoints)
         try:
@@ -104,7 +124,7 @@ def _train(
     reporter: "_Reporter",
 ) -> FitState:
     """Train what is left, a network or trees."""
-    train, stop = _shard("train"), _shard("stop")
+    train, stop = _shard("train", peers.rank, peers.size), _shard("stop")
     task = task_from(settings["task"])
     if config.model == "trees":
         threads = torch.get_num_threads()
@@ -124,6 +144,14 @@ def _train(
         module=prepare_model(network) if peers.size > 1 else network,
         peers=peers,
     )
+
+
+def _told(config: TrainingConfig, peers: RayPeers) -> list[str]:
+    """Let every worker say what it runs in."""
+    device = str(ray.train.torch.get_device()) if config.use_gpu else "cpu"
+    here = surroundings_here(rank=peers.rank, device=device).model_dump_json()
+    # XGBoost's workers have a communicator of their own, for histograms only.
+    return [here] if config.model == "trees" else peers.gather(here)
 
 
 class _Reporter:
@@ -167,7 +195,7 @@ def _metrics(state: FitState, rate: float) -> dict[str, Any]:
     return {"stage": state.stage, **epoch, "rows_per_second": rate}
 
 
-def _resume(folder: Path, fingerprint: str, peers: RayPeers) -> FitState | None:
+def _resume(folder: Path, fingerprint: str, peers: RayPeers) -> Kept | None:
     """Read the latest whole checkpoint that every worker sees; None to start at the beginning."""
     found = read_checkpoints(folder, fingerprint)
     number = peers.from_first(max(found, default=0))
@@ -181,12 +209,19 @@ def _resume(folder: Path, fingerprint: str, peers: RayPeers) -> FitState | None:
     return found[number]
 
 
-def _shard(name: str) -> Rows:
-    """Bring this worker's rows into memory once, in the snapshot's order whatever way they came."""
-    batches = list(
-        ray.train.get_dataset_shard(name).iter_batches(batch_size=None, batch_format="numpy")
-    )
-    columns = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+def _shard(name: str, rank: int = 0, size: int = 1) -> Rows:
+    """Bring every `size`-th row from `rank` on into memory once, in the snapshot's order.
+
+    Rows are dealt by their place, so that each worker has the same ones in every run, whatever way
+    blocks came, and as many as the others, spread over all days. To rank, lists are dealt whole.
+    """
+    parts: list[dict[str, Any]] = []
+    for batch in ray.train.get_dataset_shard(name).iter_batches(
+        batch_size=None, batch_format="numpy"
+    ):
+        mine = batch["list" if "list" in batch else "place"] % size == rank
+        parts.append(batch if size == 1 else {key: value[mine] for key, value in batch.items()})
+    columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     order = np.argsort(columns["place"])
     encoded = Encoded(columns["numbers"][order], columns["categories"][order])
     groups = columns["list"][order] if "list" in columns else None

@@ -61,9 +61,15 @@ def test_a_checkpoint_gives_the_state_back_to_the_bit(tmp_path: Path) -> None:
     save(tmp_path, STATES[1])
     found = read_checkpoints(tmp_path, "mine")
     assert list(found) == [2]
-    assert found[2].epochs == STATES[1].epochs
+    assert found[2].state.epochs == STATES[1].epochs
     for name, tensor in STATES[1].moments.items():
-        assert torch.equal(found[2].moments[name], tensor), name
+        assert torch.equal(found[2].state.moments[name], tensor), name
+
+
+def test_what_goes_with_a_state_comes_back_with_it(tmp_path: Path) -> None:
+    with Checkpoints(tmp_path, "mine", "one", {"workers.json": b"[]"}) as checkpoints:
+        checkpoints.save(STATES[0])
+    assert read_checkpoints(tmp_path, "mine")[1].files["workers.json"] == b"[]"
 
 
 def test_only_the_latest_are_kept(tmp_path: Path) -> None:
@@ -136,4 +142,4 @@ def test_a_state_that_is_being_written_may_be_trained_on(tmp_path: Path) -> None
     """What is written is the state as it was given: tensors are copied, never shared."""
     with Checkpoints(tmp_path, "mine", "one") as checkpoints:
         checkpoints.save(dataclasses.replace(STATES[2]))
-    assert read_checkpoints(tmp_path, "mine")[3].epochs == STATES[2].epochs
+    assert read_checkpoints(tmp_path, "mine")[3].state.epochs == STATES[2].epochs
