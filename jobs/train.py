@@ -1,6 +1,7 @@
 """Train one version of the model on what is known now, or make a run again and compare."""
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
