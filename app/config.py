@@ -28,6 +28,7 @@ from app.sections import (
     SourceConfig,
     TablesConfig,
     TrainingConfig,
+    TuningConfig,
 )
 
 
@@ -49,6 +50,7 @@ class Config(Frozen):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     card: CardConfig = CardConfig()
+    tuning: TuningConfig = TuningConfig()
     serving: ServingConfig = ServingConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     loop: LoopConfig = LoopConfig()

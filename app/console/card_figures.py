@@ -26,12 +26,13 @@ from app.contracts.evaluations import (
     OperatingPoint,
     SliceReport,
 )
+from app.contracts.records import Metric
 from app.governance.model_card import FOUND_BY, EpochLosses
 
 NUM_IMPORTANCE = 15
 HISTOGRAM = 52.0
 STYLES = {"declared": "calm", "loss": "bad", "too_low": "warn", "too_high": "warn"}
-LONGEST_NAME = 62
+LONGEST_NAME = 60
 
 
 def roc_chart(drawn: Curves, point: OperatingPoint) -> Markup:
@@ -114,33 +115,40 @@ def losses_chart(epochs: Sequence[EpochLosses], best: int | None) -> Markup:
     return picture("Losses by epoch", *parts)
 
 
-def slices_chart(slices: Sequence[SliceReport], loss: str, unit: str) -> Markup:
-    """Draw the loss of slices against that of all other rows."""
-    rows = [
-        ForestRow(
-            name=_cut(one.name),
-            note="" if one.found_by == "declared" else FOUND_BY[one.found_by],
-            value=one.excess.value,
-            low=one.excess.low,
-            high=one.excess.high,
-            style=STYLES[one.found_by],
-            closing=(
-                f"{one.num_rows:,}",
-                _figure(one.outcome, unit),
-                "–" if one.predicted is None else _figure(one.predicted, unit),
-                "–" if one.roc_auc is None else f"{one.roc_auc.value:.3f}",
-            ),
-        )
-        for one in slices
-    ]
-    return forest(
-        f"{loss} by slice",
-        rows,
-        reference=0.0,
-        across=f"{loss} a row, less that of all other rows; right is worse",
-        headings=("rows", "happened", "predicted", "ROC-AUC"),
-        closing_width=72.0,
+def losses_by_slice(slices: Sequence[SliceReport], loss: str, unit: str) -> Markup:
+    """Draw the loss of slices against that of the other rows of their days."""
+    rows = [_slice_row(one, one.excess, unit) for one in slices]
+    across = f"{loss} a row, less that of the other rows of the same days; right is worse"
+    return _slices_forest(f"{loss} by slice", rows, across)
+
+
+def gaps_by_slice(slices: Sequence[SliceReport], unit: str) -> Markup:
+    """Draw by how much what happened differs from what was predicted."""
+    rows = [_slice_row(one, one.gap, unit) for one in slices if one.gap is not None]
+    across = "what happened, less what was predicted; right is predicted too low"
+    return _slices_forest("Predictions by slice", rows, across)
+
+
+def _slice_row(one: SliceReport, shown: Metric, unit: str) -> ForestRow:
+    return ForestRow(
+        name=_cut(one.name),
+        note="" if one.found_by == "declared" else FOUND_BY[one.found_by],
+        value=shown.value,
+        low=shown.low,
+        high=shown.high,
+        style=STYLES[one.found_by],
+        closing=(
+            f"{one.num_rows:,}",
+            _figure(one.outcome, unit),
+            "–" if one.predicted is None else _figure(one.predicted, unit),
+            "–" if one.roc_auc is None else f"{one.roc_auc.value:.3f}",
+        ),
     )
+
+
+def _slices_forest(title: str, rows: Sequence[ForestRow], across: str) -> Markup:
+    headings = ("rows", "happened", "predicted", "ROC-AUC")
+    return forest(title, rows, reference=0.0, across=across, left=545.0, headings=headings)
 
 
 def importance_chart(importance: Sequence[Importance], loss: str) -> Markup:
@@ -158,7 +166,7 @@ def importance_chart(importance: Sequence[Importance], loss: str) -> Markup:
         for one in importance[:NUM_IMPORTANCE]
     ]
     across = f"rise of the {loss} when the column is shuffled"
-    return forest("Importance", rows, reference=0.0, across=across, headings=("rise",))
+    return forest("Importance", rows, reference=0.0, across=across, left=190.0, headings=("rise",))
 
 
 def captioned(drawing: Markup, title: str, text: str) -> Markup:

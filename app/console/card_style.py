@@ -14,7 +14,9 @@ h1 { max-width: 27em; font-size: 29px; }
 .charts { display: grid; grid-template-columns: repeat(3, 1fr); gap: 10px 30px; margin: 0 0 26px; }
 figure { margin: 0; } figure h3 { font-size: 14.5px; font-weight: 620; margin: 0 0 4px; }
 figcaption { color: var(--soft); font-size: 13px; margin: 6px 0 0; line-height: 1.45; }
-section > figure { max-width: 340px; }
+.origin { display: grid; grid-template-columns: minmax(0, 1fr) 330px; gap: 0 44px; }
+.origin .lineage { grid-template-columns: 150px 1fr; align-content: start; margin-top: 0; }
+h2 + .origin { margin-top: 16px; }
 .chart { width: 100%; height: auto; overflow: visible; }
 .chart .note { font-size: 11px; fill: var(--faint); } .chart .tick { font-size: 11px; }
 .scroll .chart { min-width: 860px; }
@@ -51,7 +53,7 @@ svg .series.main { fill: var(--loop); font-weight: 620; } svg .series.quiet { fi
 code.command { background: var(--panel); border: 1px solid var(--line); border-radius: 4px;
   padding: 4px 9px; display: inline-block; color: var(--ink); overflow-wrap: anywhere; }
 @media (max-width: 960px) {
-  .charts, .decision { grid-template-columns: 1fr; } .charts figure { max-width: 420px; }
+  .charts, .decision, .origin { grid-template-columns: 1fr; } .charts figure { max-width: 420px; }
   .facts { grid-template-columns: repeat(2, 1fr) !important; }
 }
 @media print { .charts { break-inside: avoid; } section { break-inside: auto; } }

@@ -13,7 +13,7 @@ from app.console.plots import Scale, rule, ticks, words
 
 Points = Sequence[tuple[float, float]]
 SIDE = 300.0
-MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 40.0, 10.0, 10.0, 38.0
+MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 40.0, 10.0, 24.0, 38.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def written(value: float) -> str:
 
 
 def axes(frame: Frame, across: str, up: str, *, percent: bool = False) -> Markup:
-    """Draw the grid with values at left and bottom; axes are named below and along the left."""
+    """Draw the grid with values at left and bottom; axes are named below and above."""
     vertical, drawn = frame.vertical, []
     for value in ticks(vertical.low, vertical.high, 4):
         y = frame.y(value)
@@ -66,7 +66,7 @@ def axes(frame: Frame, across: str, up: str, *, percent: bool = False) -> Markup
         drawn.append(words(frame.x(value), vertical.bottom + 15, text, "tick", "middle"))
     middle = (frame.left + frame.right) / 2
     drawn.append(words(middle, vertical.bottom + 32, across, "note", "middle"))
-    drawn.append(words(frame.left + 4, vertical.top + 10, up, "note"))
+    drawn.append(words(frame.left, vertical.top - 10, up, "note"))
     return join(drawn)
 
 
@@ -130,7 +130,7 @@ class ForestRow:
 
 FOREST_ROW = 25.0
 FOREST_WIDTH = 1060.0
-FOREST_LEFT = 430.0
+CLOSING_WIDTH = 72.0
 
 
 def forest(
@@ -139,22 +139,22 @@ def forest(
     *,
     reference: float,
     across: str,
+    left: float,
     headings: tuple[str, ...] = (),
-    closing_width: float = 86.0,
 ) -> Markup:
-    """Draw values with their intervals one under another, against a reference line.
+    """Draw values with their intervals one under another, right of `left`, against a reference.
 
     What closes a row stands in columns at the right, under `headings`.
     """
-    right = FOREST_WIDTH - 14 - closing_width * len(headings)
+    right = FOREST_WIDTH - 14 - CLOSING_WIDTH * len(headings)
     ends = [reference, *(row.low for row in rows), *(row.high for row in rows)]
     air = max((max(ends) - min(ends)) * 0.05, 1e-6)
     top, bottom = 24.0, 24.0 + FOREST_ROW * len(rows)
     scale = Scale(0.0, 1.0, top, bottom)
-    frame = Frame(FOREST_LEFT, right, min(ends) - air, max(ends) + air, scale)
-    columns = [right + 14 + closing_width * (place + 1) for place in range(len(headings))]
+    frame = Frame(left, right, min(ends) - air, max(ends) + air, scale)
+    columns = [right + 14 + CLOSING_WIDTH * (place + 1) for place in range(len(headings))]
     drawn = [words(x, 13, name, "note", "end") for x, name in zip(columns, headings, strict=True)]
-    for value in ticks(frame.low, frame.high, 5):
+    for value in ticks(frame.low, frame.high, max(int((right - left) / 90), 2)):
         x = frame.x(value)
         drawn += [
             rule(x, top, x, bottom, "grid"),
@@ -163,7 +163,7 @@ def forest(
     drawn.append(rule(frame.x(reference), top - 4, frame.x(reference), bottom + 3, "zero"))
     for place, row in enumerate(rows):
         drawn.append(_forest_row(frame, row, top + FOREST_ROW * (place + 0.5), columns))
-    drawn.append(words((FOREST_LEFT + right) / 2, bottom + 34, across, "note", "middle"))
+    drawn.append(words((left + right) / 2, bottom + 34, across, "note", "middle"))
     return picture(title, *drawn, width=FOREST_WIDTH, height=bottom + 42)
 
 
@@ -177,7 +177,7 @@ def _forest_row(frame: Frame, row: ForestRow, y: float, columns: Sequence[float]
     return join(
         [
             words(0.0, y + 4, row.name, "row-name"),
-            words(FOREST_LEFT - 14, y + 4, row.note, "note", "end"),
+            words(frame.left - 14, y + 4, row.note, "note", "end"),
             tag("g", *marks, class_=f"forest {row.style}"),
             *(words(x, y + 4, t, "tick", "end") for x, t in zip(columns, row.closing, strict=True)),
         ]

@@ -7,23 +7,24 @@ fetches nothing; what came from outside is escaped by `markup`.
 import uuid
 from pathlib import Path
 
+from app.console.card_decisions import decision_sections, interval
 from app.console.card_figures import (
     captioned,
     curve_charts,
+    gaps_by_slice,
     importance_chart,
+    losses_by_slice,
     losses_chart,
-    slices_chart,
 )
 from app.console.card_style import CARD_STYLE
 from app.console.card_tables import columns_table, figures_table, lineage_list, reproduce_list
 from app.console.markup import Markup, tag
 from app.console.page import META
-from app.console.refusals import REFUSALS_STYLE, table
+from app.console.refusals import REFUSALS_STYLE
 from app.console.style import STYLE
-from app.contracts.evaluations import CostReport, EvaluationReport, OperatingPoint
-from app.contracts.records import Metric
+from app.contracts.evaluations import EvaluationReport
 from app.governance.card_markdown import render_markdown
-from app.governance.model_card import OPTIMISM, RULES, TOGETHER, ModelCard
+from app.governance.model_card import FIGURE_NAMES, OPTIMISM, TOGETHER, ModelCard
 
 NO_REPORT = (
     "No report lies beside the run of this version: it was recalibrated, or trained before there "
@@ -49,8 +50,7 @@ def render_card(card: ModelCard) -> str:
         tag("header", *_header(card)),
         _intended(card),
         *_measured(card),
-        _training(card),
-        _lineage(card),
+        _origin(card),
         _columns(card),
         _reproduce(card),
         tag("footer", "The page holds everything it shows; it loads nothing."),
@@ -88,17 +88,19 @@ def _facts(card: ModelCard) -> Markup:
     facts = [("rows learned from", _count(card.num_rows_learned), "with known outcomes")]
     if card.gate is not None:
         low, high = card.gate.roc_auc.low, card.gate.roc_auc.high
-        facts.append(("ROC-AUC at its gate", f"{card.gate.roc_auc.value:.3f}", _span(low, high, 3)))
+        facts.append(
+            ("ROC-AUC at its gate", f"{card.gate.roc_auc.value:.3f}", interval(low, high, 3))
+        )
+    shown = {} if card.report is None else card.report.figures
     if card.report is None:
-        auc = card.evaluation.roc_auc
-        facts.append(("ROC-AUC", f"{auc.value:.3f}", _span(auc.low, auc.high, 3)))
-        shown: dict[str, Metric] = {}
-    else:
-        shown = card.report.figures
+        facts += [
+            (FIGURE_NAMES.get(name, name), f"{value:.4g}", "on its stop rows")
+            for name, value in card.evaluation.figures.items()
+        ]
     for name, title, digits in _HEADLINE_FIGURES:
         if name in shown:
             one = shown[name]
-            facts.append((title, f"{one.value:.{digits}f}", _span(one.low, one.high, digits)))
+            facts.append((title, f"{one.value:.{digits}f}", interval(one.low, one.high, digits)))
     facts = facts[:6]
     drawn = [tag("div", tag("dt", t), tag("dd", v, tag("small", more))) for t, v, more in facts]
     return tag(
@@ -147,81 +149,7 @@ def _measured(card: ModelCard) -> list[Markup]:
         *([tag("div", *drawn, class_="charts")] if drawn else []),
         figures_table(report, card.gate),
     )
-    return [section, *_decisions(report), *_slices(report), *_importance(report)]
-
-
-def _decisions(report: EvaluationReport) -> list[Markup]:
-    point = report.operating
-    if point is None:
-        return []
-    said = (
-        f"Rows are flagged from {point.threshold:.1%} on; the threshold comes from "
-        f"{RULES[point.rule]}."
-    )
-    parts = [tag("h2", "At the operating point"), tag("p", said), _confusion(report, point)]
-    return [tag("section", tag("div", *parts)), *_costs(report)]
-
-
-def _confusion(report: EvaluationReport, point: OperatingPoint) -> Markup:
-    def cell(number: int, name: str, style: str) -> Markup:
-        share = f"{number / report.num_rows:.1%} of rows"
-        return tag("td", tag("b", f"{number:,}"), tag("small", f"{name}, {share}"), class_=style)
-
-    head = tag("tr", tag("th", ""), tag("th", "happened"), tag("th", "did not happen"))
-    flagged = tag(
-        "tr",
-        tag("th", "flagged"),
-        cell(point.true_positive, "found", "right"),
-        cell(point.false_positive, "in vain", "wrong"),
-    )
-    left = tag(
-        "tr",
-        tag("th", "not flagged"),
-        cell(point.false_negative, "missed", "wrong"),
-        cell(point.true_negative, "left alone", "right"),
-    )
-    shown = [
-        ("precision", point.precision, "of what is flagged, happens"),
-        ("recall", point.recall, "of what happens, is flagged"),
-        ("flagged", point.flagged_share, "of all rows"),
-    ]
-    figures = [
-        tag("div", tag("dt", name), tag("dd", _percent(one), tag("small", _wide(one), note)))
-        for name, one, note in shown
-    ]
-    matrix = tag("table", head, flagged, left, class_="confusion")
-    return tag("div", matrix, tag("dl", *figures, class_="facts pair"), class_="decision")
-
-
-def _costs(report: EvaluationReport) -> list[Markup]:
-    costs = report.costs
-    if costs is None:
-        return []
-    unit = f" in {costs.unit}" if costs.unit else ""
-    rows = [
-        tag("tr", *(tag("td", text) for text in (name, f"{m.value:.3f}", _span(m.low, m.high, 3))))
-        for name, m in _priced(costs)
-    ]
-    saves = "saves" if costs.saved.value >= 0 else "costs"
-    said = (
-        f"The operating point {saves} {abs(costs.saved.value):.3f} a row "
-        f"({_span(costs.saved.low, costs.saved.high, 3)}) against the cheaper of flagging nobody "
-        f"and everybody. Of well calibrated probabilities the cheapest threshold is "
-        f"{costs.break_even:.1%}."
-    )
-    head = [("", ""), (f"cost a row{unit}", ""), (f"{report.confidence:.0%} interval", "")]
-    title = tag("h3", "What it costs", class_="sub")
-    return [tag("section", title, tag("p", said, class_="said"), table(head, rows))]
-
-
-def _priced(costs: CostReport) -> list[tuple[str, Metric]]:
-    best = "flag nobody" if costs.best_threshold > 1 else f"from {costs.best_threshold:.1%} on"
-    return [
-        ("at the operating point", costs.operating),
-        ("flag nobody", costs.nobody),
-        ("flag everybody", costs.everybody),
-        (f"cheapest on these very rows: {best}", costs.best),
-    ]
+    return [section, *decision_sections(report), *_slices(report), *_importance(report)]
 
 
 def _slices(report: EvaluationReport) -> list[Markup]:
@@ -236,20 +164,27 @@ def _slices(report: EvaluationReport) -> list[Markup]:
             tag(
                 "p",
                 f"{search.num_tested:,} slices of one or two of {search.num_columns} public "
-                f"columns were compared with all other rows; {search.num_significant:,} stand out "
-                "after control of false discoveries. Those whose excess is surest come first, "
-                "without near repeats. They were chosen on these rows, so that a next look "
-                "will find them less extreme.",
+                "columns were compared with the other rows of the same days; "
+                f"{search.num_significant:,} stand out after control of false discoveries. Those "
+                "whose excess is surest come first, without near repeats. They were chosen on "
+                "these rows, so that a next look will find them less extreme.",
                 withheld if search.num_withheld else "",
             )
         )
-    for title, slices in (("Declared", report.declared), ("Found", found)):
+    hard = [one for one in found if one.found_by == "loss"]
+    biased = [one for one in found if one.found_by != "loss"]
+    for title, slices in (("Declared", report.declared), ("Found: hard to predict", hard)):
         if slices:
-            drawn = slices_chart(slices, report.loss, unit)
-            parts += [tag("h3", title, class_="sub"), tag("div", drawn, class_="scroll")]
+            parts += _titled(title, losses_by_slice(slices, report.loss, unit))
+    if biased:
+        parts += _titled("Found: predicted too low or too high", gaps_by_slice(biased, unit))
     if search is not None and not found:
         parts.append(tag("p", "No slice stands out."))
     return [tag("section", *parts)]
+
+
+def _titled(title: str, drawing: Markup) -> list[Markup]:
+    return [tag("h3", title, class_="sub"), tag("div", drawing, class_="scroll")]
 
 
 def _importance(report: EvaluationReport) -> list[Markup]:
@@ -267,19 +202,19 @@ def _importance(report: EvaluationReport) -> list[Markup]:
     return [tag("section", *parts, *left)]
 
 
-def _training(card: ModelCard) -> Markup:
-    if not card.epochs:
-        return Markup("")
-    drawn = losses_chart(card.epochs, card.best_epoch)
-    more = (
-        f" Then {len(card.refit_epochs)} epochs on the stop rows too." if card.refit_epochs else ""
+def _origin(card: ModelCard) -> Markup:
+    """Tell what the version was made from, and how its losses fell."""
+    drawn = []
+    if card.epochs:
+        text = f"The search kept epoch {card.best_epoch}."
+        if card.refit_epochs:
+            text += f" The served weights: {len(card.refit_epochs)} epochs on the stop rows too."
+        drawn.append(captioned(losses_chart(card.epochs, card.best_epoch), "Training", text))
+    return tag(
+        "section",
+        tag("h2", "Where it comes from"),
+        tag("div", lineage_list(card.lineage), *drawn, class_="origin"),
     )
-    text = f"The search kept epoch {card.best_epoch}.{more}"
-    return tag("section", tag("h2", "How it was trained"), captioned(drawn, "Losses", text))
-
-
-def _lineage(card: ModelCard) -> Markup:
-    return tag("section", tag("h2", "Where it comes from"), lineage_list(card.lineage))
 
 
 def _columns(card: ModelCard) -> Markup:
@@ -296,15 +231,3 @@ def _reproduce(card: ModelCard) -> Markup:
 
 def _count(number: int | None) -> str:
     return "unknown" if number is None else f"{number:,}"
-
-
-def _span(low: float, high: float, digits: int) -> str:
-    return f"{low:.{digits}f} to {high:.{digits}f}"
-
-
-def _percent(one: Metric | None) -> str:
-    return "undefined" if one is None else f"{one.value:.1%}"
-
-
-def _wide(one: Metric | None) -> str:
-    return "" if one is None else f"{one.low:.1%} to {one.high:.1%} "

@@ -55,7 +55,7 @@ class SliceReport(Frozen):
     num_rows: int = Field(ge=0)
     row_share: float
     loss: Metric = Field(description="Mean loss a row.")
-    excess: Metric = Field(description="Mean loss, less that of all other rows.")
+    excess: Metric = Field(description="Mean loss, less that of other rows of its days.")
     outcome: float = Field(description="Mean of the outcomes.")
     predicted: float | None = Field(description="Mean of the predictions, where that says anything")
     gap: Metric | None = Field(None, description="Outcome less prediction, on average.")

@@ -63,7 +63,8 @@ def _figures(card: ModelCard) -> list[str]:
             f"{span(gate.brier, 4)}, calibration error {gate.calibration_error:.3f}."
         )
     if card.report is None:
-        return [*parts, "No report lies beside the run of this version; only the gate judged it."]
+        headline = card.evaluation.headline
+        return [*parts, f"No report lies beside the run of this version. Stop rows: {headline}."]
     report = card.report
     shown = [
         (FIGURE_NAMES.get(name, name), f"{m.value:.4f}", f"{m.low:.4f} to {m.high:.4f}")
@@ -123,7 +124,8 @@ def _slices(report: EvaluationReport) -> list[str]:
     parts += [
         "### Worst slices found",
         f"Of {search.num_tested:,} slices of one or two of {search.num_columns} public columns, "
-        f"{search.num_significant:,} stand out after control of false discoveries.",
+        f"{search.num_significant:,} stand out against the other rows of their days, after control "
+        "of false discoveries.",
     ]
     return [*parts, _slice_table(search.found)] if search.found else parts
 

@@ -12,7 +12,7 @@ from pydantic import AwareDatetime
 
 from app.config import Config
 from app.contracts.evaluations import EvaluationReport
-from app.contracts.records import Evaluation, ModelVersion
+from app.contracts.records import Evaluation, ModelVersion, TaskEvaluation
 from app.contracts.rows import Contract, Frozen, Privacy
 
 Role = Literal["champion", "challenger", "previous", "none"]
@@ -105,7 +105,7 @@ class ModelCard(Frozen):
     lead_minutes: float
     num_rows_learned: int | None
     statements: tuple[Statement, ...]
-    evaluation: Evaluation
+    evaluation: Evaluation | TaskEvaluation
     gate: Evaluation | None = None
     report: EvaluationReport | None = None
     best_epoch: int | None = None
@@ -185,7 +185,7 @@ def _lineage(config: Config, version: ModelVersion, facts: Mapping[str, Any]) ->
         ("source", config.source.kind, ""),
         ("snapshot", data.digest, "sum of keyed row hashes"),
         ("rows asked", f"{_when(data.start)} to {_when(data.end)}", "the end is not included"),
-        ("outcomes as known at", _when(data.known_at), ""),
+        ("outcomes as of", _when(data.known_at), ""),
         ("rows", f"{data.num_rows:,}", f"{data.num_known:,} known, {data.num_void:,} void"),
         ("learned from", "; ".join(learned) or "not recorded", ""),
         ("kept for the gate", _held_out(version), "shaped nothing"),
@@ -193,7 +193,7 @@ def _lineage(config: Config, version: ModelVersion, facts: Mapping[str, Any]) ->
         ("settings", version.config_digest, "contract, features, training"),
         ("code", version.code_version, "digest of the sources"),
         ("seed", str(version.seed), ""),
-        ("parent", version.parent or "none", "the version that was recalibrated"),
+        ("parent", version.parent or "none", "was recalibrated" if version.parent else ""),
     ]
     if "num_parameters" in facts:
         lines.append(("parameters", f"{facts['num_parameters']:,}", ""))

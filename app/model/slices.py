@@ -1,16 +1,19 @@
 """Find the rows that a model does worst on, as conditions on one column or on two.
 
 Every condition and every pair of conditions is a slice; its mean loss is compared with that of all
-other rows by Welch's test. Of the slices that stand the control of false discoveries, those come
+other rows by Welch's test. Rows of one day share what happened that day: where rows come with
+clusters, a slice must be met in three of them, and its error is at least the one that whole
+clusters show. Of the slices that stand the control of false discoveries, those come
 first whose excess is certain to be large, so that a few unlucky rows never win. Sources: Chung et
 al., Automated data slicing for model validation: Slice Finder (2019), for slices, effect size and
-test; Benjamini and Yekutieli (2001) for the control, which holds for slices that overlap. Knows cut
-columns and errors a row; knows nothing of tables or models.
+test; Benjamini and Yekutieli (2001) for the control, which holds for slices that overlap; Liang and
+Zeger (1986) for errors by cluster. Knows cut columns and errors a row; knows nothing of
+tables or models.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
@@ -25,6 +28,8 @@ MAX_PAIRED_CUTS = 48
 # Two slices that share more than this share of their rows are one finding.
 MAX_OVERLAP = 0.5
 MAX_LOOKED_AT = 2000
+MIN_CLUSTERS = 3
+MAX_CLUSTERS = 20
 
 
 @dataclass(frozen=True)
@@ -56,10 +61,38 @@ class Tally:
     sums: Array
     """[S, E]."""
     squares: Array
+    clustered: Array
+    """[S, E]: sum over clusters of the squared sum of a cluster's deviations."""
+    num_clusters: Array
 
-    def over(self, rows: NDArray[np.bool_]) -> "Tally":
+    def over(self, rows: NDArray[np.bool_] | NDArray[np.integer]) -> "Tally":
         """Keep some slices."""
-        return Tally(self.parts[rows], self.counts[rows], self.sums[rows], self.squares[rows])
+        return Tally(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    @classmethod
+    def joined(cls, parts: Sequence["Tally"]) -> "Tally":
+        """Put tallies under one another."""
+        columns = [[getattr(part, field.name) for part in parts] for field in fields(cls)]
+        return cls(*map(np.concatenate, columns))
+
+
+@dataclass(frozen=True)
+class Errors:
+    """What is looked at in each row, [N, E], and the cluster that the row stands in."""
+
+    values: Array
+    clusters: NDArray[np.int64]
+    num_clusters: int
+
+    @classmethod
+    def of(cls, errors: Mapping[Kind, Array], clusters: NDArray[np.integer] | None) -> "Errors":
+        """Stack errors; neighbouring clusters are put together where there are very many."""
+        values = np.stack(list(errors.values()), axis=1)
+        if clusters is None:
+            return cls(values, np.zeros(len(values), np.int64), 1)
+        known, codes = np.unique(clusters, return_inverse=True)
+        num = min(len(known), MAX_CLUSTERS)
+        return cls(values, codes * num // len(known), num)
 
 
 @dataclass(frozen=True)
@@ -75,18 +108,22 @@ def find_slices(
     cuts: Sequence[Cut],
     errors: Mapping[Kind, Array],
     *,
+    clusters: NDArray[np.integer] | None = None,
     min_rows: int,
     most: int,
     false_discovery_share: float,
     confidence: float,
 ) -> Findings:
-    """Search slices whose mean of an error, [N] each, is above that of all other rows."""
+    """Search slices whose mean of an error, [N] each, is above that of all other rows.
+
+    `clusters`, [N], says which rows are no independent evidence, such as those of a day.
+    """
     if not cuts or not errors:
         return Findings(0, 0, ())
-    kinds, stacked = list(errors), np.stack(list(errors.values()), axis=1)
+    kinds, stacked = list(errors), Errors.of(errors, clusters)
     singles = _singles(cuts, stacked, min_rows)
     pairs, num_skipped = _pairs(cuts, singles, stacked, min_rows)
-    tally = _joined([singles, *pairs])
+    tally = Tally.joined([singles, *pairs])
     z_SE, effect_SE, excess_SE = _compare(tally, stacked, deviate(confidence))
     num_tests = (len(tally.counts) + num_skipped) * len(kinds)
     q_SE = q_values(z_SE.ravel(), num_tests).reshape(z_SE.shape)
@@ -125,20 +162,19 @@ def q_values(z: Array, num_tests: int) -> Array:
     return q
 
 
-def _singles(cuts: Sequence[Cut], errors: Array, min_rows: int) -> Tally:
+def _singles(cuts: Sequence[Cut], errors: Errors, min_rows: int) -> Tally:
     parts = []
     for place, cut in enumerate(cuts):
-        counts, sums, squares = _tallied(cut.codes + 1, len(cut.says) + 1, errors)
-        codes = np.arange(len(cut.says), dtype=np.int32)
+        codes = np.arange(-1, len(cut.says), dtype=np.int32)
         none = np.full(len(codes), -1, np.int32)
         who = np.stack([np.full(len(codes), place, np.int32), codes, none, none], axis=1)
-        parts.append(Tally(who, counts[1:], sums[1:], squares[1:]))
-    joined = _joined(parts)
-    return joined.over(joined.counts >= min_rows)
+        parts.append(_tallied(who, cut.codes + 1, errors).over(codes >= 0))
+    joined = Tally.joined(parts)
+    return joined.over(_supported(joined, errors, min_rows))
 
 
 def _pairs(
-    cuts: Sequence[Cut], singles: Tally, errors: Array, min_rows: int
+    cuts: Sequence[Cut], singles: Tally, errors: Errors, min_rows: int
 ) -> tuple[list[Tally], int]:
     """Tally the pairs of the cuts that stand out most; count the slices of all other pairs."""
     z_SE, _, _ = _compare(singles, errors, 0.0)
@@ -159,53 +195,67 @@ def _pairs(
     return tallies, round(num_all - num_kept)
 
 
-def _pair(cuts: Sequence[Cut], places: tuple[int, int], errors: Array, min_rows: int) -> Tally:
+def _pair(cuts: Sequence[Cut], places: tuple[int, int], errors: Errors, min_rows: int) -> Tally:
     first, second = cuts[places[0]], cuts[places[1]]
     width = len(second.says) + 1
     joint = (first.codes + 1) * width + second.codes + 1
-    counts, sums, squares = _tallied(joint, (len(first.says) + 1) * width, errors)
-    one, other = np.divmod(np.arange(len(counts), dtype=np.int32), width)
-    here, there = (np.full(len(counts), place, np.int32) for place in places)
-    who = np.stack([here, one - 1, there, other - 1], axis=1)
-    keep = (one > 0) & (other > 0) & (counts >= min_rows)
+    one, other = np.divmod(np.arange((len(first.says) + 1) * width, dtype=np.int32), width)
+    here, there = (np.full(len(one), place, np.int32) for place in places)
+    tally = _tallied(np.stack([here, one - 1, there, other - 1], axis=1), joint, errors)
+    counts = tally.counts
     # Where one condition implies the other, the pair is no new slice.
     alone = np.minimum(np.bincount(one, counts)[one], np.bincount(other, counts)[other])
-    return Tally(who, counts, sums, squares).over(keep & (counts < alone))
+    keep = (one > 0) & (other > 0) & (counts < alone)
+    return tally.over(keep & _supported(tally, errors, min_rows))
 
 
-def _tallied(codes: NDArray[np.int32], size: int, errors: Array) -> tuple[Array, Array, Array]:
-    """Count rows and add up errors and their squares by code."""
-    counts = np.bincount(codes, minlength=size).astype(np.float64)
-    sums, squares = (
-        np.stack([np.bincount(codes, column, size) for column in values.T], axis=1)
-        for values in (errors, errors**2)
-    )
-    return counts, sums.astype(np.float64), squares.astype(np.float64)
+def _supported(tally: Tally, errors: Errors, min_rows: int) -> NDArray[np.bool_]:
+    least = min(MIN_CLUSTERS, errors.num_clusters)
+    return (tally.counts >= min_rows) & (tally.num_clusters >= least)
 
 
-def _joined(parts: Sequence[Tally]) -> Tally:
+def _tallied(who: NDArray[np.int32], codes: NDArray[np.int32], errors: Errors) -> Tally:
+    """Count rows and add up errors by code and cluster, one row of `who` a code."""
+    size, width = len(who), errors.num_clusters
+    joint = codes.astype(np.int64) * width + errors.clusters
+    counts_SG = np.bincount(joint, minlength=size * width).reshape(size, width)
+    counts = counts_SG.sum(axis=1).astype(np.float64)
+    sums, squares, clustered = [], [], []
+    for values in errors.values.T:
+        sums_SG = np.bincount(joint, values, size * width).reshape(size, width)
+        total = sums_SG.sum(axis=1)
+        means = total / np.maximum(counts, 1)
+        sums.append(total)
+        squares.append(np.bincount(codes, values**2, size))
+        clustered.append(((sums_SG - means[:, None] * counts_SG) ** 2).sum(axis=1))
+    present = (counts_SG > 0).sum(axis=1).astype(np.float64)
     return Tally(
-        np.concatenate([part.parts for part in parts]),
-        np.concatenate([part.counts for part in parts]),
-        np.concatenate([part.sums for part in parts]),
-        np.concatenate([part.squares for part in parts]),
+        who,
+        counts,
+        np.stack(sums, axis=1),
+        np.stack(squares, axis=1),
+        np.stack(clustered, axis=1),
+        present,
     )
 
 
-def _compare(tally: Tally, errors: Array, half_width: float) -> tuple[Array, Array, Array]:
+def _compare(tally: Tally, errors: Errors, half_width: float) -> tuple[Array, Array, Array]:
     """Give Welch's deviate, the sure effect size and the excess of each slice and error, [S, E].
 
     With a long right tail, as losses have it, the deviate of a bad slice is too small rather than
     too large: a high mean comes with a high variance.
     """
-    counts = tally.counts[:, None]
-    rest = len(errors) - counts
-    totals, total_squares = errors.sum(axis=0), (errors**2).sum(axis=0)
+    values, counts, groups = errors.values, tally.counts[:, None], tally.num_clusters[:, None]
+    rest = len(values) - counts
+    totals, total_squares = values.sum(axis=0), (values**2).sum(axis=0)
     inside, outside = tally.sums / counts, (totals - tally.sums) / rest
     within = tally.squares / counts - inside**2
     without = (total_squares - tally.squares) / rest - outside**2
     tiny = np.finfo(np.float64).tiny
-    error = np.sqrt(np.maximum(within / counts + without / rest, tiny))
+    # Of one cluster there is no spread to see; rows alone speak then.
+    by_cluster = tally.clustered / counts**2 * groups / np.maximum(groups - 1, 1)
+    by_row = within / counts + without / rest
+    error = np.sqrt(np.maximum(np.maximum(by_row, by_cluster), tiny))
     spread = np.sqrt(np.maximum((within + without) / 2, tiny))
     excess = inside - outside
     return excess / error, (excess - half_width * error) / spread, excess

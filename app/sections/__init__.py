@@ -13,12 +13,15 @@ from app.sections.security import EncryptionConfig
 from app.sections.serving import ServingConfig
 from app.sections.tables import TablesConfig
 from app.sections.training import NetworkConfig, TrainingConfig, TreesConfig
+from app.sections.tuning import AshaConfig, Dimension, TuningConfig
 
 __all__ = [
+    "AshaConfig",
     "CardConfig",
     "ClusterConfig",
     "CostsConfig",
     "DiagnosisConfig",
+    "Dimension",
     "EncryptionConfig",
     "EvaluationConfig",
     "FeaturesConfig",
@@ -37,5 +40,6 @@ __all__ = [
     "TimeReading",
     "TrainingConfig",
     "TreesConfig",
+    "TuningConfig",
     "WatchConfig",
 ]

@@ -10,6 +10,8 @@ from pydantic import Field, JsonValue, model_validator
 from app.contracts.rows import Frozen
 from app.sections.data import SplitConfig
 
+MAX_FAILURES = 2
+
 
 class NetworkConfig(Frozen):
     """Shape of the tabular network, or a module of your own in its place."""
@@ -109,9 +111,9 @@ class TrainingConfig(Frozen):
     )
     use_gpu: bool = False
     max_failures: int = Field(
-        2,
+        MAX_FAILURES,
         ge=0,
-        exclude_if=lambda number: number == 2,
+        exclude_if=lambda number: number == MAX_FAILURES,
         description="How often workers that fail are started again, after the last whole epoch; "
         "machines that are taken away do not count.",
     )

@@ -99,6 +99,11 @@ def begin_plan(config: Config, run: str, new: RunPlan) -> RunPlan:
     return plan
 
 
+def fingerprint_of(config: Config, dataset: DatasetVersion) -> str:
+    """Name the rows and settings that checkpoints belong to."""
+    return f"{dataset.digest}-{dataset.end:%Y%m%dT%H%M%S}-{config.digest_of(*SECTIONS)}"
+
+
 def refuse_other_rows(before: DatasetVersion, now: DatasetVersion, run: str) -> None:
     """Raise ValueError when a run's name was used with other rows."""
     if (before.digest, before.end) != (now.digest, now.end):

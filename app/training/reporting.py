@@ -24,10 +24,17 @@ REPORT_FILE = "evaluation.json"
 
 
 def report_on(
-    bundle: ModelBundle, rows: pa.Table, config: EvaluationConfig, *, run: str, seed: int
+    bundle: ModelBundle,
+    rows: pa.Table,
+    config: EvaluationConfig,
+    *,
+    run: str,
+    seed: int,
+    by_day: bool = True,
 ) -> EvaluationReport:
     """Measure a bundle on rows with known outcomes; the same input gives the same report.
 
+    `by_day` says whether rows of one day are alike, as they are where a split goes by day.
     Raises ValueError where the rows cannot be measured, such as when they hold one outcome only.
     """
     contract, predictions = bundle.contract, bundle.predict(rows)
@@ -49,7 +56,7 @@ def report_on(
         report = _with_decisions(report, labels_of(rows), predictions, config, bootstrap)
     if contract.task not in ROW_LOSSES:
         return report
-    judged = Judged(contract, rows, predictions)
+    judged = Judged(contract, rows, predictions, by_day)
     found: dict[str, object] = {
         "declared": tuple(declared_slices(judged, config, seed)),
         "search": search_slices(judged, config, seed) if config.max_slices else None,

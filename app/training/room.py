@@ -1,4 +1,4 @@
-"""What the cluster has, and whether a run waits for it.
+"""What the cluster has, what workers get of it, and whether a run waits for it.
 
 Knows how Ray is asked; what follows from it is in needs.py.
 """
@@ -27,6 +27,11 @@ from app.training.progress import Watch
 from app.training.window import Window
 
 WAIT_SECONDS = 10.0
+# With spinning OpenMP threads, a neighbour on one core makes a step twenty times slower; passive
+# ones share it.
+WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "{threads}"}
+# Read by cuBLAS when it starts: without a workspace of fixed size it may sum in another order.
+DETERMINISTIC_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 
 def look_around() -> Room:
@@ -73,6 +78,15 @@ def scaling(config: TrainingConfig) -> ScalingConfig:
         use_gpu=config.use_gpu,
         resources_per_worker={"CPU": config.cpus_per_worker},
     )
+
+
+def worker_environment(training: TrainingConfig) -> dict[str, str]:
+    """Give what a worker's process is started with."""
+    threads = training.threads_per_worker
+    chosen = {name: value.format(threads=threads) for name, value in WORKER_ENVIRONMENT.items()}
+    if training.use_gpu and training.deterministic:
+        chosen |= DETERMINISTIC_ENVIRONMENT
+    return chosen
 
 
 class Waiting:

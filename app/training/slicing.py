@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from app.contracts.evaluations import Condition, SliceReport, SliceSearch
 from app.contracts.records import Metric
 from app.contracts.rows import Contract
+from app.contracts.times import day_numbers
 from app.data.features import text_column
 from app.model.conditions import cut_category, cut_columns
 from app.model.evaluation import OneOutcome, evaluate
@@ -37,6 +38,8 @@ class Judged:
     rows: pa.Table
     predictions: Array
     """[N], or [N, C] for several classes."""
+    by_day: bool = True
+    """Whether the time of a row means anything: then rows are compared with others of their day."""
 
     @cached_property
     def labels(self) -> Array:
@@ -47,6 +50,21 @@ class Judged:
     def losses(self) -> Array:
         """The loss of each row, [N]."""
         return losses_of(self.contract.task, self.labels, self.predictions)
+
+    @cached_property
+    def days(self) -> NDArray[np.int64] | None:
+        """The UTC day of each row, [N]; None where days mean nothing."""
+        return day_numbers(self.rows["prediction_time"]) if self.by_day else None
+
+    def within_days(self, errors: Array) -> Array:
+        """Take from each row's error the mean of its day: a bad day is no slice, it is weather."""
+        if self.days is None:
+            alone: Array = errors - errors.mean()
+            return alone
+        _, codes = np.unique(self.days, return_inverse=True)
+        means: Array = np.bincount(codes, errors) / np.bincount(codes)
+        centred: Array = errors - means[codes]
+        return centred
 
     @cached_property
     def gaps(self) -> Array | None:
@@ -75,8 +93,8 @@ def declared_slices(judged: Judged, config: EvaluationConfig, seed: int) -> list
 def search_slices(judged: Judged, config: EvaluationConfig, seed: int) -> SliceSearch:
     """Search for the slices that the model does worst on.
 
-    Worst is a loss above that of the other rows, and for numbers and probabilities also a
-    prediction that is too low or too high there on average.
+    Worst is a loss above that of the other rows of the same days, and for numbers and probabilities
+    also a prediction that is too low or too high there, by more than on these days altogether.
     """
     features = judged.contract.features
     public = [column for column in features if column.privacy == "public"]
@@ -84,6 +102,7 @@ def search_slices(judged: Judged, config: EvaluationConfig, seed: int) -> SliceS
     found = find_slices(
         cuts,
         _errors(judged),
+        clusters=judged.days,
         min_rows=config.min_slice_rows,
         most=config.max_slices,
         false_discovery_share=config.false_discovery_share,
@@ -117,9 +136,12 @@ def describe(
     seed: int,
 ) -> SliceReport:
     """Describe the rows of a mask, some of all and not all of them."""
-    inside, outside = judged.losses[mask], judged.losses[~mask]
-    error = math.sqrt(inside.var() / len(inside) + outside.var() / len(outside))
-    excess = float(inside.mean() - outside.mean())
+    inside, centred = judged.losses[mask], judged.within_days(judged.losses)
+    error = max(
+        math.sqrt(centred[mask].var() / len(inside) + centred[~mask].var() / (~mask).sum()),
+        _error_by_day(judged, mask, centred),
+    )
+    excess = float(centred[mask].mean() - centred[~mask].mean())
     gaps = judged.gaps
     return SliceReport(
         conditions=conditions,
@@ -134,10 +156,21 @@ def describe(
     )
 
 
+def _error_by_day(judged: Judged, mask: NDArray[np.bool_], centred: Array) -> float:
+    """Give the standard error of a slice's mean from day to day; 0 where it has one day only."""
+    if judged.days is None:
+        return 0.0
+    known, codes = np.unique(judged.days[mask], return_inverse=True)
+    sums = np.bincount(codes, centred[mask] - centred[mask].mean())
+    return math.sqrt(float((sums**2).sum()) * len(known) / max(len(known) - 1, 1)) / len(codes)
+
+
 def _errors(judged: Judged) -> Mapping[Kind, Array]:
+    losses = judged.within_days(judged.losses)
     if judged.gaps is None:
-        return {"loss": judged.losses}
-    return {"loss": judged.losses, "too_low": judged.gaps, "too_high": -judged.gaps}
+        return {"loss": losses}
+    gaps = judged.within_days(judged.gaps)
+    return {"loss": losses, "too_low": gaps, "too_high": -gaps}
 
 
 def _area(judged: Judged, mask: NDArray[np.bool_], confidence: float, seed: int) -> Metric | None:

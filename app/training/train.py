@@ -25,6 +25,7 @@ from ray.train import (
     Result,
     RunConfig,
     TrainingFailedError,
+    UserCallback,
 )
 from ray.train.torch import TorchTrainer
 from ray.train.xgboost import XGBoostTrainer
@@ -40,7 +41,6 @@ from app.data.snapshots import load_snapshot
 from app.data.tables import open_tables
 from app.model.manifest import read_folder, write_file
 from app.registry.artifacts import Artifacts
-from app.sections import TrainingConfig
 from app.training.assembly import SECTIONS, Fitted, assemble
 from app.training.circumstances import circumstances_here
 from app.training.following import Follower
@@ -50,6 +50,7 @@ from app.training.plans import (
     RunPlan,
     begin_plan,
     find_result,
+    fingerprint_of,
     refuse_other_rows,
     run_folder,
     write_circumstances,
@@ -57,7 +58,13 @@ from app.training.plans import (
 )
 from app.training.progress import Unwatched, Watch
 from app.training.reporting import REPORT_FILE, report_on
-from app.training.room import Waiting, refuse_too_large, refuse_too_many, scaling
+from app.training.room import (
+    Waiting,
+    refuse_too_large,
+    refuse_too_many,
+    scaling,
+    worker_environment,
+)
 from app.training.state import FitState
 from app.training.window import LIST, Window, encode_rows, open_window, required_columns
 from app.training.workers import read_workers
@@ -65,11 +72,6 @@ from app.training.workers import read_workers
 BLOCK_ROWS = 25_000
 # Small, so that preparing data finds room beside serving, the monitor and the steward on two cores.
 DATA_CPUS = 0.5
-# With spinning OpenMP threads, a neighbour on one core makes a step twenty times slower; passive
-# ones share it.
-WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "{threads}"}
-# Read by cuBLAS when it starts: without a workspace of fixed size it may sum in another order.
-DETERMINISTIC_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 
 def train(
@@ -93,7 +95,7 @@ def train(
     if (finished := _finished(config, dataset, run)) is not None:
         return finished
     started = time.perf_counter()
-    _quieten_data()
+    quieten_data()
     watch = watch or Unwatched()
     refuse_too_many(config.training)
     new = RunPlan(
@@ -112,7 +114,7 @@ def train(
     encoder = _fit_encoder(config, window)
     outcome = _fit_network(config, window, encoder, plan.dataset, run, watch)
     raise_hopeless(run, outcome.return_value)  # type: ignore[attr-defined]
-    state = _best_state(outcome, _fingerprint(config, plan.dataset))
+    state = _best_state(outcome, fingerprint_of(config, plan.dataset))
     watch.phase("calibrating, evaluating and storing the model")
     made_under = _made_under(new, outcome)
     # Neither the run's name nor its time: equal rows, settings and code make one bundle.
@@ -140,7 +142,7 @@ def _made_under(plan: RunPlan, outcome: Result) -> Circumstances:
     return plan.circumstances.model_copy(update={"workers": workers})
 
 
-def _quieten_data() -> None:
+def quieten_data() -> None:
     """Leave the output to what people read: the job's own lines."""
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -177,17 +179,36 @@ def _fit_network(
     watch: Watch,
 ) -> Result:
     """Run the workers."""
-    training, folder = config.training, run_folder(config, run)
+    folder = run_folder(config, run)
     needs = refuse_too_large(config, window, encoder, watch)
     watch.phase(f"encoding {len(window.labelled_train) + len(window.labelled_stop):,} rows")
+    trainer = make_trainer(config, window, encoder, fingerprint_of(config, dataset), folder)
+    watch.phase(f"starting {config.training.num_workers} worker(s)")
+    try:
+        with Follower(folder, watch, Waiting(needs)):
+            return trainer.fit()
+    except TrainingFailedError as error:
+        raise RunFailed.after(run, config.training.max_failures + 1, str(error)) from error
+
+
+def make_trainer(
+    config: Config,
+    window: Window,
+    encoder: Encoder,
+    fingerprint: str,
+    folder: Path,
+    callbacks: Sequence[UserCallback] = (),
+) -> TorchTrainer | XGBoostTrainer:
+    """Make the trainer of a run, which keeps its checkpoints in a folder and goes on from them."""
+    training = config.training
     trainer_class = XGBoostTrainer if training.model == "trees" else TorchTrainer
-    trainer = trainer_class(
+    return trainer_class(
         train_loop,  # type: ignore[arg-type]  # What it returns is Result.return_value.
         train_loop_config={
             "training": training.model_dump_json(),
             "shape": encoder.shape.model_dump_json(),
             "task": window.task.model_dump(),
-            "fingerprint": _fingerprint(config, dataset),
+            "fingerprint": fingerprint,
             "folder": str(folder),
         },
         datasets={
@@ -199,27 +220,14 @@ def _fit_network(
         dataset_config=DataConfig(datasets_to_split=[]),
         scaling_config=scaling(training),
         run_config=RunConfig(  # type: ignore[call-arg]  # Typed as the version before.
-            name=run,
+            name=folder.name,
             storage_path=str(folder.parent),
             failure_config=FailureConfig(max_failures=training.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
-            worker_runtime_env={"env_vars": _worker_environment(training)},
+            callbacks=list(callbacks),  # type: ignore[arg-type]
+            worker_runtime_env={"env_vars": worker_environment(training)},
         ),
     )
-    watch.phase(f"starting {training.num_workers} worker(s)")
-    try:
-        with Follower(folder, watch, Waiting(needs)):
-            return trainer.fit()
-    except TrainingFailedError as error:
-        raise RunFailed.after(run, training.max_failures + 1, str(error)) from error
-
-
-def _worker_environment(training: TrainingConfig) -> dict[str, str]:
-    threads = training.threads_per_worker
-    chosen = {name: value.format(threads=threads) for name, value in WORKER_ENVIRONMENT.items()}
-    if training.use_gpu and training.deterministic:
-        chosen |= DETERMINISTIC_ENVIRONMENT
-    return chosen
 
 
 def _blocks(contract: Contract, table: pa.Table) -> ray.data.Dataset:
@@ -269,15 +277,16 @@ def _best_state(outcome: Result, fingerprint: str) -> FitState:
         return FitState.from_files(read_folder(Path(folder)), fingerprint)
 
 
-def _fingerprint(config: Config, dataset: DatasetVersion) -> str:
-    return f"{dataset.digest}-{dataset.end:%Y%m%dT%H%M%S}-{config.digest_of(*SECTIONS)}"
-
-
 def _report(config: Config, fitted: Fitted, run: str) -> None:
     """Write beside the run how the version does; no part of the bundle, so that bytes stay."""
-    seed = config.training.seed
-    rows = fitted.window.labelled_stop
-    report = report_on(fitted.searched, rows, config.evaluation, run=run, seed=seed)
+    report = report_on(
+        fitted.searched,
+        fitted.window.labelled_stop,
+        config.evaluation,
+        run=run,
+        seed=config.training.seed,
+        by_day=config.training.split.by == "day",
+    )
     write_file(run_folder(config, run) / REPORT_FILE, report.model_dump_json(indent=1).encode())
 
 

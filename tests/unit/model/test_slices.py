@@ -106,14 +106,41 @@ def test_predictions_too_low_and_too_high_are_told_apart() -> None:
         cuts,
         {"too_low": gaps, "too_high": -gaps},
         min_rows=100,
-        most=2,
+        most=6,
         false_discovery_share=0.05,
         confidence=0.9,
     )
-    assert {(one.kind, one.parts[0]) for one in findings.found} == {
+    assert {(one.kind, one.parts[0]) for one in findings.found if len(one.parts) == 1} >= {
         ("too_low", (1, 1)),
         ("too_high", (2, 2)),
     }
+
+
+def test_what_happened_on_a_single_day_is_no_finding() -> None:
+    days = np.arange(NUM_ROWS) * 10 // NUM_ROWS
+    chance = np.random.default_rng(14)
+    errors = chance.exponential(0.5, NUM_ROWS)
+    storm = np.where((days == 4) & (chance.random(NUM_ROWS) < 0.5), 1, 0).astype(np.int32)
+    errors[storm == 1] += 1.0
+    cut = Cut("wind", ("calm", "strong"), storm)
+    settings = {"min_rows": 100, "most": 5, "false_discovery_share": 0.05, "confidence": 0.9}
+    alone = find_slices([cut], {"loss": errors}, **settings)
+    assert alone.found[0].parts == ((0, 1),)
+    assert find_slices([cut], {"loss": errors}, clusters=days, **settings).found == ()
+
+
+def test_what_differs_from_day_to_day_is_less_sure_than_its_rows_say() -> None:
+    chance = np.random.default_rng(15)
+    days = np.arange(NUM_ROWS) * 8 // NUM_ROWS
+    half = chance.integers(0, 2, NUM_ROWS).astype(np.int32)
+    shock = chance.normal(0, 0.3, 8)[days]
+    errors = chance.exponential(0.5, NUM_ROWS) + np.where(half == 1, 0.1 + shock, 0.0)
+    cut = Cut("half", ("no", "yes"), half)
+    settings = {"min_rows": 100, "most": 5, "false_discovery_share": 1.0, "confidence": 0.6}
+    [by_row] = find_slices([cut], {"loss": errors}, **settings).found
+    by_day = find_slices([cut], {"loss": errors}, clusters=days, **settings).found
+    assert by_row.q_value < 1e-4
+    assert not by_day or by_day[0].q_value > 100 * by_row.q_value
 
 
 def test_false_discovery_shares_are_those_of_benjamini_and_yekutieli() -> None:
