@@ -52,6 +52,7 @@ RAY_FILES = frozenset(
         "app/data/history.py",
         "app/training/blocks.py",
         "app/training/loop.py",
+        "app/training/room.py",
         "app/training/searching.py",
         "app/training/train.py",
         "app/training/trying.py",

@@ -35,6 +35,7 @@ from app.model.networks import Network, build_network
 from app.model.tasks import BinaryTask, LearningTask
 from app.training.boosting import Growth, grow, trees_of
 from app.training.fitting import fit
+from app.training.progress import Step
 from app.training.state import FitState
 from app.training.window import Window, encode_rows, held_out_share, open_window
 
@@ -167,6 +168,7 @@ def fit_window(
     *,
     resume: FitState | None = None,
     on_epoch: Callable[[FitState], None] = lambda state: None,
+    on_step: Callable[[Step], None] = lambda step: None,
 ) -> FitState:
     """Fit what the configuration names to the rows of a window, here, as one worker would.
 
@@ -183,7 +185,7 @@ def fit_window(
         return grow(growth, resume=resume, on_epoch=on_epoch)
     network = new_network(config, encoder.shape, window.task)
     network = network.to("cuda" if training.use_gpu else "cpu")
-    return fit(network, train, stop, training, resume=resume, on_epoch=on_epoch)
+    return fit(network, train, stop, training, resume=resume, on_epoch=on_epoch, on_step=on_step)
 
 
 def code_version() -> str:

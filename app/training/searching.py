@@ -14,7 +14,6 @@ from ray.tune.search import Searcher
 
 from app.training.space import max_epochs
 from app.training.state import Epoch
-from app.training.train import MAX_FAILURES
 from app.training.tuning import Search
 
 
@@ -84,14 +83,16 @@ class StudySearcher(Searcher):
         if "failure" in result:
             self._failures[trial_id] = result["failure"]
             return
-        epoch = Epoch.model_validate({name: result[name] for name in Epoch.model_fields})
+        epoch = Epoch.model_validate(
+            {name: result[name] for name in Epoch.model_fields if name in result}
+        )
         self._search.heard(self._numbers[trial_id], epoch, result.get("epoch_seconds", 0.0))
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Close the trial."""
-        broke = f"its process died or broke {MAX_FAILURES + 1} times; Ray's logs say more"
+        broke = "its process died or broke more than training.max_failures; Ray's logs say more"
         failure = self._failures.get(trial_id, broke if error else "")
         self._search.ended(self._numbers[trial_id], failure)
 

@@ -21,7 +21,6 @@ from ray.train import (
     FailureConfig,
     Result,
     RunConfig,
-    ScalingConfig,
     TrainingFailedError,
     UserCallback,
 )
@@ -38,36 +37,37 @@ from app.data.tables import open_tables
 from app.data.windows import window_values
 from app.model.manifest import read_folder, write_file
 from app.registry.artifacts import Artifacts
-from app.sections import TrainingConfig
 from app.training.assembly import SECTIONS, Fitted, assemble
 from app.training.blocks import encoded_blocks, fit_encoder
+from app.training.checkpoints import CheckpointFailed
 from app.training.circumstances import circumstances_here
+from app.training.divergence import TrainingDiverged
+from app.training.following import Follower
 from app.training.local import Trained, fit_here, is_in_process
 from app.training.loop import train_loop
+from app.training.needs import RunFailed, raise_hopeless
 from app.training.plans import (
     RunPlan,
     begin_plan,
     find_result,
+    fingerprint_of,
     refuse_other_rows,
     run_folder,
     write_circumstances,
     write_result,
 )
+from app.training.progress import Unwatched, Watch
 from app.training.reporting import REPORT_FILE, report_on
+from app.training.room import (
+    Waiting,
+    refuse_too_large,
+    refuse_too_many,
+    scaling,
+    worker_environment,
+)
 from app.training.state import FitState
 from app.training.window import Window, open_window
 from app.training.workers import read_workers
-
-MAX_FAILURES = 2
-# With spinning OpenMP threads, a neighbour on one core makes a step twenty times slower; passive
-# ones share it.
-WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "{threads}"}
-# Read by cuBLAS when it starts: without a workspace of fixed size it may sum in another order.
-DETERMINISTIC_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-
-
-class RunFailed(RuntimeError):
-    """The workers failed more often than a run is taken up again."""
 
 
 def train(
@@ -77,18 +77,25 @@ def train(
     created_at: datetime,
     *,
     reductions: Sequence[Reduction] = (),
+    watch: Watch | None = None,
 ) -> TrainingResult:
-    """Train on a snapshot and put the bundle into the artifact store.
+    """Train on a snapshot and put the bundle into the artifact store; `watch` hears how it goes.
 
     Resumes after the death of a worker or of this process from the last complete epoch. The same
     run again returns the same result. Raises ValueError when the name was used with other data or
-    settings, or when the rows cannot be trained on; SnapshotAltered when they are not those that
-    were pinned, nor those that the given reductions, made by erasures, left of them; RunFailed when
-    workers keep failing.
+    settings, when the rows cannot be trained on, or when the cluster can never hold the workers;
+    SnapshotAltered when the rows are not those that were pinned, nor those that the given
+    reductions, made by erasures, left of them; TrainingDiverged when a loss is no number; RunFailed
+    when workers keep failing.
     """
     if (finished := _finished(config, dataset, run)) is not None:
         return finished
     started = time.perf_counter()
+    watch = watch or Unwatched()
+    in_process = is_in_process(config, dataset)
+    if not in_process:
+        quieten_data()
+        refuse_too_many(config.training)
     here = circumstances_here()
     new = RunPlan(
         dataset=dataset,
@@ -97,12 +104,15 @@ def train(
         circumstances=here,
     )
     plan = begin_plan(config, run, new)
-    in_process = is_in_process(config, plan.dataset)
+    watch.phase(f"loading {plan.dataset.num_rows:,} rows")
     compute = window_values if in_process else windows_of_any_size
     table = load_snapshot(open_tables(config), config.contract, plan.dataset, reductions, compute)
     window = open_window(config, table, plan.dataset.end)
-    fit_network = _fit_in_process if in_process else _fit_on_workers
-    encoder, trained = fit_network(config, window, plan.dataset, run)
+    watch.phase(f"fitting the encoder to {len(window.train):,} rows")
+    encoder, trained = (_fit_in_process if in_process else _fit_on_workers)(
+        config, window, plan.dataset, run, watch
+    )
+    watch.phase("calibrating, evaluating and storing the model")
     made_under = here.model_copy(update={"workers": trained.workers})
     # Neither the run's name nor its time: equal rows, settings and code make one bundle.
     fitted = assemble(config, window, encoder, trained.state, {"dataset": plan.dataset.content})
@@ -137,36 +147,49 @@ def _finished(config: Config, dataset: DatasetVersion, run: str) -> TrainingResu
 
 
 def _fit_in_process(
-    config: Config, window: Window, dataset: DatasetVersion, run: str
+    config: Config, window: Window, dataset: DatasetVersion, run: str, watch: Watch
 ) -> tuple[Encoder, Trained]:
     """Fit encoder and network here."""
     encoder = Encoder.fit(Statistics.collect(window.train, config.contract), config.features)
-    folder = run_folder(config, run) / "checkpoints"
-    return encoder, fit_here(config, window, encoder, _fingerprint(config, dataset), folder)
+    watch.phase("training in this process")
+    folder, fingerprint = run_folder(config, run), fingerprint_of(config, dataset)
+    with Follower(folder, watch):
+        try:
+            return encoder, fit_here(config, window, encoder, fingerprint, folder)
+        except (TrainingDiverged, CheckpointFailed) as error:
+            raise_hopeless(run, {"kind": type(error).__name__, "told": str(error)})
+            raise
 
 
 def _fit_on_workers(
-    config: Config, window: Window, dataset: DatasetVersion, run: str
+    config: Config, window: Window, dataset: DatasetVersion, run: str, watch: Watch
 ) -> tuple[Encoder, Trained]:
     """Fit encoder and network on the cluster."""
-    quieten_data()
     encoder = fit_encoder(config, window)
-    outcome = _fit_network(config, window, encoder, dataset, run)
-    return encoder, _trained(outcome, _fingerprint(config, dataset))
+    outcome = _fit_network(config, window, encoder, dataset, run, watch)
+    raise_hopeless(run, outcome.return_value)  # type: ignore[attr-defined]
+    return encoder, _trained(outcome, fingerprint_of(config, dataset))
 
 
 def _fit_network(
-    config: Config, window: Window, encoder: Encoder, dataset: DatasetVersion, run: str
+    config: Config,
+    window: Window,
+    encoder: Encoder,
+    dataset: DatasetVersion,
+    run: str,
+    watch: Watch,
 ) -> Result:
     """Run the workers."""
-    trainer = make_trainer(
-        config, window, encoder, _fingerprint(config, dataset), run_folder(config, run)
-    )
+    folder = run_folder(config, run)
+    needs = refuse_too_large(config, window, encoder, watch)
+    watch.phase(f"encoding {len(window.labelled_train) + len(window.labelled_stop):,} rows")
+    trainer = make_trainer(config, window, encoder, fingerprint_of(config, dataset), folder)
+    watch.phase(f"starting {config.training.num_workers} worker(s)")
     try:
-        return trainer.fit()
+        with Follower(folder, watch, Waiting(needs)):
+            return trainer.fit()
     except TrainingFailedError as error:
-        *_, reason = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise RunFailed(f"run {run} failed {MAX_FAILURES + 1} times: {reason}") from error
+        raise RunFailed.after(run, config.training.max_failures + 1, str(error)) from error
 
 
 def make_trainer(
@@ -181,12 +204,13 @@ def make_trainer(
     training = config.training
     trainer_class = XGBoostTrainer if training.model == "trees" else TorchTrainer
     return trainer_class(
-        train_loop,
+        train_loop,  # type: ignore[arg-type]  # What it returns is Result.return_value.
         train_loop_config={
             "training": training.model_dump_json(),
             "shape": encoder.shape.model_dump_json(),
             "task": window.task.model_dump(),
             "fingerprint": fingerprint,
+            "folder": str(folder),
         },
         datasets={
             "train": encoded_blocks(config.contract, encoder, window.labelled_train),
@@ -195,29 +219,16 @@ def make_trainer(
         # Ray would deal blocks to whoever asks first, so that no two runs were alike: every worker
         # reads all blocks, and keeps its own rows of those to train on.
         dataset_config=DataConfig(datasets_to_split=[]),
-        scaling_config=ScalingConfig(
-            num_workers=training.num_workers,
-            use_gpu=training.use_gpu,
-            resources_per_worker={"CPU": training.cpus_per_worker},
-        ),
+        scaling_config=scaling(training),
         run_config=RunConfig(  # type: ignore[call-arg]  # Typed as the version before.
             name=folder.name,
             storage_path=str(folder.parent),
-            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            failure_config=FailureConfig(max_failures=training.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             callbacks=list(callbacks),  # type: ignore[arg-type]
             worker_runtime_env={"env_vars": worker_environment(training)},
         ),
     )
-
-
-def worker_environment(training: TrainingConfig) -> dict[str, str]:
-    """Give what a worker's process is started with."""
-    threads = training.threads_per_worker
-    chosen = {name: value.format(threads=threads) for name, value in WORKER_ENVIRONMENT.items()}
-    if training.use_gpu and training.deterministic:
-        chosen |= DETERMINISTIC_ENVIRONMENT
-    return chosen
 
 
 def _trained(outcome: Result, fingerprint: str) -> Trained:
@@ -229,10 +240,6 @@ def _trained(outcome: Result, fingerprint: str) -> Trained:
         files = read_folder(Path(folder))
     speed = float((outcome.metrics or {}).get("rows_per_second", 0.0))
     return Trained(FitState.from_files(files, fingerprint), speed, read_workers(files))
-
-
-def _fingerprint(config: Config, dataset: DatasetVersion) -> str:
-    return f"{dataset.digest}-{dataset.end:%Y%m%dT%H%M%S}-{config.digest_of(*SECTIONS)}"
 
 
 def _report(config: Config, fitted: Fitted, run: str) -> None:

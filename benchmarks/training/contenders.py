@@ -16,7 +16,8 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from app.model.networks import Network
 from app.sections import TrainingConfig
-from app.training.fitting import Alone, Peers, Stage, Task, epoch_seed, learning_rate
+from app.training.fitting import Stage, Task, epoch_seed, learning_rate
+from app.training.peers import Alone, Peers
 from app.training.rows import Rows
 from app.training.state import FitState
 

@@ -25,8 +25,8 @@ from ray.train.torch import TorchTrainer
 from app.model.tasks import BinaryTask
 from app.sections import TrainingConfig
 from app.training.loop import RayPeers, read_blocks, shared_network, train_loop
+from app.training.room import worker_environment
 from app.training.rows import Block, shard, whole
-from app.training.train import worker_environment
 from benchmarks.training.contenders import (
     Contender,
     Loader,
@@ -139,6 +139,7 @@ def run(
         "shape": shape_of(num_numbers).model_dump_json(),
         "task": BinaryTask().model_dump(),
         "fingerprint": "benchmark",
+        "folder": str(folder),
     }
     began = time.time()
     result = TorchTrainer(

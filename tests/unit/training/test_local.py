@@ -14,8 +14,10 @@ from app.model.bundle import ModelBundle
 from app.registry.artifacts import Artifacts
 from app.training import local
 from app.training.local import fit_here, is_in_process
+from app.training.plans import run_folder
+from app.training.progress import read_progress
 from app.training.state import FitState
-from app.training.train import run_folder, train
+from app.training.train import train
 from app.training.window import Window, open_window
 from tests.learning_world import CONTRACT, END, START, fill_tables, make_config, make_rows
 
@@ -35,19 +37,19 @@ def assert_equal(one: FitState, other: FitState) -> None:
 def test_a_run_that_was_cut_off_goes_on_from_its_last_whole_checkpoint(tmp_path: Path) -> None:
     config = make_config(tmp_path, min_epochs=3)
     window, encoder = opened(config)
+    (tmp_path / "whole").mkdir()
     first = fit_here(config, window, encoder, "rows", tmp_path / "whole")
     state = first.state
-    places = sorted(folder.name for folder in (tmp_path / "whole").iterdir())
-    assert places == ["00005", "00006"]
+    *_, last = kept = sorted((tmp_path / "whole").glob("epoch_*"))
+    assert [place.name[:11] for place in kept] == ["epoch_00005", "epoch_00006"]
     assert first.rows_per_second > 0
     assert [worker.rank for worker in first.workers] == [0]
     # As a death in the last epoch leaves it, and as one in the middle of writing does.
-    last = tmp_path / "whole" / "00006"
     (last / "tensors.safetensors").write_bytes(b"torn")
     again = fit_here(config, window, encoder, "rows", tmp_path / "whole")
     assert_equal(again.state, state)
     assert again.workers == first.workers
-    shutil.rmtree(last)
+    shutil.rmtree(sorted((tmp_path / "whole").glob("epoch_*"))[-1])
     again = fit_here(config, window, encoder, "rows", tmp_path / "whole")
     assert_equal(again.state, state)
     # Finished, it is read and not trained again.
@@ -60,7 +62,7 @@ def test_a_run_that_was_cut_off_goes_on_from_its_last_whole_checkpoint(tmp_path:
 
 def test_the_callers_number_of_threads_comes_back(tmp_path: Path) -> None:
     before = torch.get_num_threads()
-    with local._threads(1):
+    with local._as_a_worker(1):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
 
@@ -70,6 +72,7 @@ def test_a_run_without_a_cluster_makes_a_version_and_is_idempotent(tmp_path: Pat
     dataset = take_snapshot(fill_tables(config, make_rows()), CONTRACT, START, END, END)
     result = train(config, dataset, "here", END)
     assert result.num_epochs == 3
+    assert read_progress(run_folder(config, "here")).done_share == 1
     ModelBundle.load(Artifacts(config.artifacts_path).path(result.version.digest))
     assert train(config, dataset, "here", END) == result
     # Without its result the run is taken up again, and comes to the same version.
@@ -97,7 +100,7 @@ def test_small_data_of_one_worker_needs_no_cluster(
 
 def test_two_workers_do_not_fit_into_a_process(tmp_path: Path) -> None:
     config = make_config(tmp_path, placement="in_process", num_workers=2)
-    with pytest.raises(ValueError, match="set num_workers to 1 or placement to workers"):
+    with pytest.raises(ValueError, match="set num_workers to 1"):
         is_in_process(config, DatasetVersion.model_construct(num_rows=1))
 
 
