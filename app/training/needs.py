@@ -13,9 +13,8 @@ from app.training.divergence import TrainingDiverged
 
 # A worker's process with torch and Ray, before it has a row.
 PROCESS_BYTES = 400 * 10**6
-# Rows to train on are there once, with their places while they are put into order; those to stop
-# are there twice for a moment.
-COPIES_OF_ROWS = 1.3
+# Rows are put together, then into order: for a moment they are there twice.
+COPIES_OF_ROWS = 2
 # Weights, gradients, two moments, average and best; the same again on the way into a checkpoint.
 COPIES_OF_WEIGHTS = 12
 
