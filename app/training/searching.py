@@ -84,13 +84,17 @@ class StudySearcher(Searcher):
         if "failure" in result:
             self._failures[trial_id] = result["failure"]
             return
+        if "number" not in result:
+            return
         epoch = Epoch.model_validate({name: result[name] for name in Epoch.model_fields})
         self._search.heard(self._numbers[trial_id], epoch, result.get("epoch_seconds", 0.0))
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Close the trial."""
+        """Close the trial; of a result after which it was stopped nothing was told before."""
+        if result is not None:
+            self.on_trial_result(trial_id, result)
         broke = f"its process died or broke {MAX_FAILURES + 1} times; Ray's logs say more"
         failure = self._failures.get(trial_id, broke if error else "")
         self._search.ended(self._numbers[trial_id], failure)
