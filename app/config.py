@@ -15,8 +15,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from app.contracts.rows import Contract, Frozen
 from app.sections import (
+    CardConfig,
     ClusterConfig,
     EncryptionConfig,
+    EvaluationConfig,
     FeaturesConfig,
     IntakeConfig,
     LoopConfig,
@@ -46,6 +48,8 @@ class Config(Frozen):
     intake: IntakeConfig = IntakeConfig()
     features: FeaturesConfig = FeaturesConfig()
     training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    card: CardConfig = CardConfig()
     tuning: TuningConfig = TuningConfig()
     serving: ServingConfig = ServingConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
@@ -113,6 +117,11 @@ class Config(Frozen):
         """Folder of the reports on what came in, JSON and HTML."""
         return self.reports_path / "ingest"
 
+    @property
+    def cards_path(self) -> Path:
+        """Folder of model cards, HTML and Markdown."""
+        return self.reports_path / "cards"
+
     def digest_of(self, *sections: str) -> str:
         """Digest named sections: equal digests mean equal settings, however they were written."""
         chosen = {name: self.model_dump(mode="json")[name] for name in sections}
@@ -141,6 +150,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     except ValidationError as error:
         raise ConfigError(f"{file}: {_explain(error)}") from None
     return config.model_copy(update={"workspace": config.workspace.expanduser().absolute()})
+
+
+def override_config(config: Config, overrides: Sequence[str]) -> Config:
+    """Apply `section.key=value` overrides to a configuration. Raises ConfigError."""
+    document = config.model_dump(mode="json")
+    for override in overrides:
+        _override(document, override)
+    try:
+        return Config.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(f"--set: {_explain(error)}") from None
 
 
 def show_config(config: Config) -> str:

@@ -1,13 +1,19 @@
-"""Train one version of the model on what is known now."""
+"""Train one version of the model on what is known now, or make a run again and compare."""
 
 import logging
+from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from app.config import Config, load_config
-from app.contracts.records import TrainingResult
+from app.console.repetition import render_differences, render_repetition
+from app.contracts.erasure import Reduction
+from app.contracts.records import DatasetVersion, TrainingResult
 from app.data.snapshots import take_snapshot
 from app.data.tables import open_tables
 from app.ledger.clock import read_clock
@@ -15,8 +21,13 @@ from app.ledger.database import open_ledger
 from app.registry.artifacts import Artifacts
 from app.registry.store import register_version
 from app.session import session
+from app.training.again import find_original
+from app.training.again import repeat as make_again
+from app.training.plans import RunPlan, find_plan, find_result, fresh_run
+from app.training.repeating import Repetition
 from app.training.tracking import track
-from app.training.train import RunPlan, find_plan, train
+from app.training.train import train
+from jobs import card
 from jobs.options import ConfigFile, Overrides
 from jobs.outcome import report, user_errors
 
@@ -33,18 +44,47 @@ def main(
         datetime | None, typer.Option(help="Train on what was known then; default: now.")
     ] = None,
     run: Annotated[
-        str | None, typer.Option(help="Name of the run; the same name again goes on.")
+        str | None,
+        typer.Option(help="Name of the run; the same name again goes on. Default: a fresh one."),
     ] = None,
-    register: Annotated[bool, typer.Option(help="Enter the version into the registry.")] = True,
+    repeat: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Make that run again, on its rows with its settings, and say whether the weights "
+            "are bit-equal; --set changes one on purpose.",
+        ),
+    ] = None,
+    register: Annotated[
+        bool | None,
+        typer.Option(help="Enter the version into the registry. Default: unless it is a repeat."),
+    ] = None,
     tracking: Annotated[bool, typer.Option(help="Show the run in MLflow.")] = True,
 ) -> None:
-    """Train a version, store its bundle, register it, and show the run in MLflow."""
+    """Train a version, store its bundle, register it, and show the run in MLflow.
+
+    A run is kept with all that it was made from. --repeat RUN makes it again from that and compares
+    the two; the exit code is 1 when they differ more than what is named as different explains.
+    """
     with user_errors():
         settings = load_config(config, set_ or [])
+        if repeat:
+            if start or until:
+                raise ValueError(
+                    "--repeat takes the rows of its run: leave out --start and --until"
+                )
+            repetition, result = repeat_run(settings, repeat, run, set_ or [])
+            if register and result:
+                _register(settings, result, config)
+            report(repetition)
+            if not repetition.as_expected:
+                raise typer.Exit(1)
+            return
         now = _now(settings)
         moment = _utc(until) if until else now
-        name = run or f"{settings.name}-{now:%Y%m%dT%H%M%S}"
-        plan = find_plan(settings, name) or _plan(settings, _utc(start) if start else None, moment)
+        begun = find_plan(settings, run) if run else None
+        plan = begun or _plan(settings, _utc(start) if start else None, moment)
+        name = run or fresh_run(settings, f"{settings.name}-{now:%Y%m%dT%H%M%S}")
         typer.echo(
             f"run {name}: {plan.dataset.num_known:,} outcomes of {plan.dataset.num_rows:,} rows "
             f"before {plan.dataset.end:%Y-%m-%d %H:%M}",
@@ -52,12 +92,43 @@ def main(
         )
         with session(settings):
             result = train(settings, plan.dataset, name, plan.created_at)
-        if register:
-            _register(settings, result)
+        if register is not False:
+            _register(settings, result, config)
         _tell(result)
         if tracking:
             _track(settings, result)
         report(result)
+
+
+def repeat_run(
+    config: Config, first: str, name: str | None, overrides: Sequence[str]
+) -> tuple[Repetition, TrainingResult | None]:
+    """Make a run again under a fresh name, compare, and show what came of it."""
+    original = find_original(config, first, overrides)
+    if name == first:
+        raise ValueError(f"run {name}: that is the one to repeat; give its repetition another name")
+    name = name or fresh_run(config, f"{first}-repeat")
+    console = Console(stderr=True)
+    if original.since:
+        title = "today's configuration is not that of the run, which is used"
+        console.print(render_differences(original.since, title))
+    if original.check.state == "reduced":
+        console.print(f"the snapshot is smaller now, {original.check.reason}: no bit can be asked")
+    console.print(f"run {name}: makes {first} again", highlight=False)
+    with session(original.config):
+        repetition = make_again(original, name, _now(config), _train_again)
+    console.print(render_repetition(repetition))
+    return repetition, find_result(config, name)
+
+
+def _train_again(
+    config: Config,
+    dataset: DatasetVersion,
+    run: str,
+    at: datetime,
+    reductions: Sequence[Reduction],
+) -> TrainingResult:
+    return train(config, dataset, run, at, reductions=reductions)
 
 
 def _tell(result: TrainingResult) -> None:
@@ -81,12 +152,16 @@ def _plan(config: Config, start: datetime | None, until: datetime) -> RunPlan:
     )
 
 
-def _register(config: Config, result: TrainingResult) -> None:
-    ledger = open_ledger(config.ledger_url)
-    try:
+def _register(config: Config, result: TrainingResult, file: Path) -> None:
+    """Enter the version into the registry and write its card; the version stands without one."""
+    with closing(open_ledger(config.ledger_url)) as ledger:
         register_version(ledger, result.version)
-    finally:
-        ledger.close()
+        try:
+            written = card.run(config, ledger, result.version, file)
+        except OSError as error:
+            logger.warning("the model card is not written: %s", error)
+            return
+    typer.echo(f"card: {written['page']}", err=True)
 
 
 def _track(config: Config, result: TrainingResult) -> None:

@@ -19,10 +19,10 @@ from app.ledger.clock import read_clock
 from app.ledger.database import open_ledger
 from app.model.manifest import write_file
 from app.session import session
+from app.training.plans import run_folder
 from app.training.settings_text import write_settings
 from app.training.study import TrialRecord
 from app.training.tracking_trials import TrackedSearch
-from app.training.train import run_folder
 from app.training.tune import SearchPlan, begin_search, find_search, open_trials, run_search
 from app.training.tuning import SearchReport, Standing, best_values, report_of, summary
 from jobs.options import ConfigFile, Overrides

@@ -99,6 +99,9 @@ class ModelVersion(Frozen):
     )
     config_digest: str
     code_version: str
+    circumstances: str | None = Field(
+        None, description="Digest of what it was made under; the run's folder holds it whole."
+    )
     seed: int
     evaluation: Evaluation | TaskEvaluation = Field(
         description="On the rows of early stopping: an optimistic figure."

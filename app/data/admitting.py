@@ -13,6 +13,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from app.data.classes import class_marks, refuse_other_classes
 from app.data.deliveries import Delivery, Mark, Position, done_mark, first_mark
 from app.data.intake import FOREVER, TIME, Window
 from app.data.pieces import DELIVERY
@@ -56,7 +57,12 @@ def plan_of(
     until: int,
     reached: tuple[Mark, ...] = (),
 ) -> Plan:
-    """Find out which deliveries a table lacks up to a moment, and how far it has each."""
+    """Find out which deliveries a table lacks up to a moment, and how far it has each.
+
+    Raises ValueError for outcomes of other classes than those that are there.
+    """
+    if part == "labels":
+        refuse_other_classes(tables, tables.contract)
     applications = {application_of(delivery.digest): delivery.digest for delivery in deliveries}
     numbers = tables.transactions(part, applications)
     since = {applications[name]: number for name, number in numbers.items()}
@@ -82,6 +88,8 @@ def commit_delivery(
     """
     application = application_of(delivery.digest)
     own, marks = (application, plan.window.until), plan.marks(delivery, last=last)
+    if plan.part == "labels":
+        marks += class_marks(tables)
     if settled.num_quarantined:
         # Where an ingest was cut off, the quarantine is ahead of the rows.
         done = tables.transaction("quarantine", application)

@@ -1,10 +1,11 @@
 """Turn rows into what a network reads, the same way everywhere: training, batch scoring, serving.
 
 A number becomes its position among the quantile edges of the training rows: a robust scale that
-clips and imputes. A category becomes its place in a vocabulary, with a bucket for unseen values and
-one for nulls. A time becomes its places in the day and in the week. The encoder's JSON is the same
-byte for byte under any partitioning and order of the rows, since its statistics are. Knows tables
-and columns; knows nothing of labels, networks or where rows come from.
+clips and imputes. A category becomes its place in a vocabulary, with a code for nulls, and one for
+unseen values or several that share them by a hash. A time becomes its places in the day and in the
+week. The encoder's JSON is the same byte for byte under any partitioning and order of the rows,
+since its statistics are. Knows tables and columns; knows nothing of labels, networks or where rows
+come from.
 """
 
 import hashlib
@@ -19,10 +20,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from app.contracts.rows import Frozen
+from app.data.categories import FIRST_KNOWN, NULL, UNSEEN, CategoryFeature
 from app.data.places import places_of
 from app.data.rowwise import FEW_ROWS, RowPlan
 from app.data.statistics import (
-    CategoryCounts,
     NumberCounts,
     Statistics,
     any_column,
@@ -32,6 +33,10 @@ from app.data.statistics import (
 from app.sections import FeaturesConfig
 
 __all__ = [
+    "FIRST_KNOWN",
+    "NULL",
+    "UNSEEN",
+    "CategoryFeature",
     "Encoded",
     "Encoder",
     "InputShape",
@@ -41,7 +46,6 @@ __all__ = [
 ]
 
 NULL_POSITION = -1.0
-UNSEEN, NULL, FIRST_KNOWN = 0, 1, 2
 DAY_US = 86_400_000_000
 WAVES = ("day_sin", "day_cos", "week_sin", "week_cos")
 
@@ -52,7 +56,7 @@ class InputShape(Frozen):
     num_bins: tuple[int, ...] = Field(description="Quantile bins of each number, 0 for a constant.")
     has_null: tuple[bool, ...] = Field(description="Whether a number has a null indicator.")
     num_categories: tuple[int, ...] = Field(
-        description="Codes of each category, unseen and null included."
+        description="Codes of each category, unseen, null and hashed ones included."
     )
 
 
@@ -67,7 +71,7 @@ class Encoded:
     numbers: NDArray[np.float32]
     """[B, F]: positions in 0..num_bins, or -1 for a null that training has seen."""
     categories: NDArray[np.int64]
-    """[B, C]: 0 unseen, 1 null, then the vocabulary."""
+    """[B, C]: 0 unseen, 1 null, then the vocabulary, then the buckets of hashed values."""
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -102,45 +106,6 @@ class NumberFeature(Frozen):
         return NULL_POSITION if self.has_null else self.fill
 
 
-class CategoryFeature(Frozen):
-    """One category: its vocabulary in alphabetical order."""
-
-    name: str
-    vocabulary: tuple[str, ...]
-
-    @cached_property
-    def _value_set(self) -> pa.Array:
-        return pa.array([None, *self.vocabulary], pa.string())
-
-    @cached_property
-    def code_of(self) -> dict[str | None, int]:
-        """The code of each value that is not unseen."""
-        return {None: NULL, **{value: i for i, value in enumerate(self.vocabulary, FIRST_KNOWN)}}
-
-    @property
-    def num_codes(self) -> int:
-        """Number of codes, unseen and null included."""
-        return FIRST_KNOWN + len(self.vocabulary)
-
-    def codes(self, column: pa.ChunkedArray) -> NDArray[np.int64]:
-        """Place values in the vocabulary: 0 unseen, 1 null, then the vocabulary.
-
-        Of dictionaries only the distinct values are looked up.
-        """
-        if pa.types.is_dictionary(column.type):
-            parts = [self._codes_of_dictionary(chunk) for chunk in column.chunks]
-            return np.concatenate([np.empty(0, np.int64), *parts])
-        found = pc.index_in(column, value_set=self._value_set)
-        codes: NDArray[np.int64] = pc.fill_null(found, -1).to_numpy().astype(np.int64) + NULL
-        return codes
-
-    def _codes_of_dictionary(self, chunk: pa.DictionaryArray) -> NDArray[np.int64]:
-        # A null's index is put behind the last one.
-        distinct = np.append(self.codes(pa.chunked_array([chunk.dictionary])), NULL)
-        indices: NDArray[np.int32] = chunk.indices.fill_null(len(chunk.dictionary)).to_numpy()
-        return distinct.take(indices)
-
-
 class Encoder(Frozen):
     """A fitted encoder."""
 
@@ -154,7 +119,9 @@ class Encoder(Frozen):
         return cls(
             numbers=tuple(_number(n, c, config.num_bins) for n, c in statistics.numbers.items()),
             times=statistics.times,
-            categories=tuple(_category(n, c, config) for n, c in statistics.categories.items()),
+            categories=tuple(
+                CategoryFeature.fit(n, c, config) for n, c in statistics.categories.items()
+            ),
         )
 
     @property
@@ -220,8 +187,7 @@ class Encoder(Frozen):
     def _row_plan(self) -> RowPlan:
         return RowPlan(
             [(n.name, places_of(n.edges), n.null_position) for n in self.numbers],
-            [(c.name, c.code_of) for c in self.categories],
-            UNSEEN,
+            [(c.name, c.code_of.__getitem__) for c in self.categories],
         )
 
     @property
@@ -247,12 +213,6 @@ def _number(name: str, counts: NumberCounts, num_bins: int) -> NumberFeature:
     edges = tuple(sorted({counts.minimum, *inner, counts.maximum}))
     middle = float(np.interp(counts.quantile(1, 2), edges, np.arange(len(edges), dtype=np.float64)))
     return NumberFeature(name=name, edges=edges, fill=middle, has_null=has_null)
-
-
-def _category(name: str, counts: CategoryCounts, config: FeaturesConfig) -> CategoryFeature:
-    frequent = [(-n, value) for value, n in counts.counts.items() if n >= config.min_category_count]
-    chosen = sorted(frequent)[: config.max_categories]
-    return CategoryFeature(name=name, vocabulary=tuple(sorted(value for _, value in chosen)))
 
 
 def _cycles(table: pa.Table, name: str) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ A served row is alone, and making arrays of one value each costs ten times what 
 Arrow tables, places and codes; knows nothing of encoders or where rows come from.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
@@ -23,13 +23,11 @@ class RowPlan:
     def __init__(
         self,
         numbers: Sequence[tuple[str, Places, float]],
-        categories: Sequence[tuple[str, Mapping[str | None, int]]],
-        unseen: int,
+        categories: Sequence[tuple[str, Callable[[str | None], int]]],
     ) -> None:
-        """Take each number's name, places and null; each category's name and codes."""
+        """Take each number's name, places and null; each category's name and code of any text."""
         self._numbers = [(name, places.one, null) for name, places, null in numbers]
-        self._categories = [(name, codes.get) for name, codes in categories]
-        self._unseen = unseen
+        self._categories = list(categories)
         # Tables that come one after the other have one schema: it is looked into once.
         self._known: tuple[pa.Schema, list[int] | None] = (pa.schema([]), None)
 
@@ -73,7 +71,4 @@ class RowPlan:
 
     def _codes(self, row: Sequence[str | None]) -> list[int]:
         texts = row[len(self._numbers) :]
-        return [
-            code(text, self._unseen)
-            for (_, code), text in zip(self._categories, texts, strict=True)
-        ]
+        return [code(text) for (_, code), text in zip(self._categories, texts, strict=True)]

@@ -18,6 +18,7 @@ from deltalake.exceptions import DeltaError
 from app.contracts.erasure import Reduction
 from app.contracts.records import DatasetVersion
 from app.contracts.rows import TIMESTAMP, Contract
+from app.data.classes import refuse_other_classes
 from app.data.derived import Compute, with_windows
 from app.data.facts import Ints, asked_at
 from app.data.labels import known_labels
@@ -217,6 +218,7 @@ def _rows(
     keep: Keep | None = None,
 ) -> tuple[pa.Table, Ints]:
     """Read the rows of a window, and as of when each of them was asked."""
+    refuse_other_classes(tables, contract)
     start, end = window
     time = pc.field("prediction_time")
     inside = time < pa.scalar(end, TIMESTAMP)

@@ -31,6 +31,8 @@ COUNT_BITS = 35
 COUNTED = [pa.field("bucket", pa.int32()), pa.field("count", pa.int64())]
 # So many counted values, 16 bytes each, are merged in one go.
 FEW_VALUES = 4_000_000
+# A counted text takes as much memory as so many counted numbers: 170 bytes of a dict.
+TEXT_VALUES = 10
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,8 @@ class Statistics:
 
     @cached_property
     def _num_values(self) -> int:
-        return sum(len(c.counts) for c in self.numbers.values())
+        texts = sum(len(c.counts) for c in self.categories.values())
+        return sum(len(c.counts) for c in self.numbers.values()) + texts * TEXT_VALUES
 
     def to_bytes(self) -> bytes:
         """Write as an Arrow stream, to travel between processes: a batch for every number."""

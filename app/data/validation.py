@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from app.contracts.rows import Contract
 from app.data.cells import Cells, cells_of_arrow, cells_of_json
+from app.data.delivered_labels import LABEL_COLUMNS as LABEL_COLUMNS
 from app.data.delivered_labels import held_labels, judge_together, label_cells, label_columns
 from app.data.distinct import take_most
 from app.data.labels import known_schema

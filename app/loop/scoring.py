@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from app.contracts.records import ModelVersion
 from app.contracts.rows import Contract
+from app.contracts.targets import refuse_other_target
 from app.contracts.times import day_numbers, midnight, number_of
 from app.contracts.windows import refuse_other_windows
 from app.data.snapshots import load_snapshot, take_snapshot
@@ -33,9 +34,13 @@ class Store:
     artifacts: Artifacts
 
     def bundle(self, digest: str) -> ModelBundle:
-        """Load a verified bundle. Raises ValueError when its windows are declared otherwise now."""
+        """Load a verified bundle.
+
+        Raises ValueError when its windows, or what it predicts, are declared otherwise now.
+        """
         bundle = ModelBundle.load(self.artifacts.path(digest), digest)
         refuse_other_windows(bundle.contract, self.contract)
+        refuse_other_target(bundle.contract, self.contract)
         return bundle
 
     def outcomes(self, start: datetime, end: datetime, known_at: datetime) -> pa.Table:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.model.calibration import fit_calibrator
+from app.model.measures import losses_of
 from app.model.tasks import LearningTask, RankingTask
 
 Array = NDArray[np.float64]
@@ -38,4 +39,4 @@ def mean_loss(
     if isinstance(task, RankingTask):
         assert groups_B is not None
         return task.list_loss(labels_B, predictions, groups_B)
-    return float(np.mean(task.row_loss(labels_B, predictions)))
+    return float(np.mean(losses_of(task.kind, labels_B, predictions)))

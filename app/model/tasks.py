@@ -43,12 +43,6 @@ class BinaryTask(Frozen):
         """Give probabilities [B]: the mean over members."""
         return torch.sigmoid(logits_BKO.squeeze(2)).mean(1)
 
-    def row_loss(self, labels_B: Labels, predictions_B: Array) -> Array:
-        """Give the log loss of each row, probabilities clipped at 1e-15."""
-        clipped = np.clip(predictions_B, TINY, 1 - TINY)
-        losses: Array = np.where(labels_B == 1, np.log(clipped), np.log1p(-clipped))
-        return -losses
-
     def summary(self, predictions_B: Array) -> Array:
         """Give the one number a row whose distribution is watched: the probability."""
         return predictions_B
@@ -72,11 +66,6 @@ class MulticlassTask(Frozen):
     def predict(self, logits_BKO: Tensor) -> Tensor:
         """Give probabilities [B, C], each row's sum 1: the mean over members."""
         return torch.softmax(logits_BKO, 2).mean(1)
-
-    def row_loss(self, labels_B: Labels, predictions_BC: Array) -> Array:
-        """Give the negative log of each row's probability of its class, clipped at 1e-15."""
-        of_label = predictions_BC[np.arange(len(predictions_BC)), labels_B.astype(np.int64)]
-        return -np.log(np.clip(of_label, TINY, 1.0))
 
     def summary(self, predictions_BC: Array) -> Array:
         """Give the one number a row whose distribution is watched: the likeliest class's."""
@@ -104,11 +93,6 @@ class RegressionTask(Frozen):
     def predict(self, logits_BKO: Tensor) -> Tensor:
         """Give values [B] in the label's unit: the mean over members."""
         return logits_BKO.squeeze(2).mean(1).double() * self.scale + self.mean
-
-    def row_loss(self, labels_B: Labels, predictions_B: Array) -> Array:
-        """Give the squared error of each row, in variances of the labels of training."""
-        errors: Array = (labels_B - predictions_B) / self.scale
-        return errors**2
 
     def summary(self, predictions_B: Array) -> Array:
         """Give the one number a row whose distribution is watched: its place about the mean.

@@ -4,6 +4,7 @@ One file a stage; knows nothing of files, or of the parts that read the dials.
 """
 
 from app.sections.data import FeaturesConfig, IntakeConfig, SourceConfig, SplitConfig
+from app.sections.evaluation import CardConfig, CostsConfig, EvaluationConfig
 from app.sections.inline import InlineConfig, TimeReading
 from app.sections.loop import DiagnosisConfig, GateConfig, GovernorConfig, LoopConfig, WatchConfig
 from app.sections.monitoring import MonitoringConfig
@@ -16,10 +17,13 @@ from app.sections.tuning import AshaConfig, Dimension, TuningConfig
 
 __all__ = [
     "AshaConfig",
+    "CardConfig",
     "ClusterConfig",
+    "CostsConfig",
     "DiagnosisConfig",
     "Dimension",
     "EncryptionConfig",
+    "EvaluationConfig",
     "FeaturesConfig",
     "GateConfig",
     "GovernorConfig",

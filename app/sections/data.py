@@ -155,6 +155,16 @@ class FeaturesConfig(Frozen):
         20, ge=1, description="Rarer categories share the unseen bucket."
     )
     max_categories: int = Field(2000, ge=2)
+    # Absent from the JSON when off: an older encoder's configuration has the same digest.
+    hash_buckets: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        exclude_if=lambda buckets: not buckets,
+        description="At most so many codes are shared, by a hash, among a category's values beyond "
+        "its vocabulary; 0: they all share the unseen one. A column gets no more than its rows "
+        "can train.",
+    )
 
 
 class SplitConfig(Frozen):

@@ -105,3 +105,15 @@ class TrainingConfig(Frozen):
         None, ge=7, description="Length of the window; absent: everything."
     )
     experiment: str = "mainspring"
+    deterministic: bool = Field(
+        True,
+        description="On a GPU: only operations that give the same bits in every run.",
+        exclude_if=lambda value: value is True,
+    )
+    repeat_tolerance: float | None = Field(
+        None,
+        gt=0,
+        description="How far each figure of a repeat may be off where weights are not bit-equal; "
+        "absent: within the figure's interval.",
+        exclude_if=lambda value: value is None,
+    )

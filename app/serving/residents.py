@@ -116,8 +116,9 @@ class Residents:
 def check_fit(bundle: Bundle, contract: Contract) -> None:
     """Warm a version up on golden rows and refuse it when its answers cannot be trusted.
 
-    Raises VersionUnfit when it needs columns that requests do not have, when an answer is no
-    probability, or when a row's answer depends on the rows beside it.
+    Raises VersionUnfit when it needs columns that requests do not have, predicts something else
+    than they ask, when an answer is no probability, or when a row's answer depends on the rows
+    beside it.
     """
     given = {column.name: column for column in (*contract.columns, *contract.derived)}
     for column in bundle.contract.features:
@@ -130,9 +131,12 @@ def check_fit(bundle: Bundle, contract: Contract) -> None:
             )
     try:
         refuse_other_windows(bundle.contract, contract)
-        refuse_other_target(bundle.contract, contract)
     except ValueError as error:
         raise VersionUnfit(f"the version's {error}") from error
+    try:
+        refuse_other_target(bundle.contract, contract)
+    except ValueError as error:
+        raise VersionUnfit(str(error)) from error
     rows = golden_rows(contract)
     together = np.asarray(bundle.predict(rows))
     if together.shape != (rows.num_rows,):

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from app.config import Config
@@ -28,6 +29,8 @@ from app.data.profile import Profile
 from app.model.bundle import Learned, ModelBundle
 from app.model.calibration import Calibrator, fit_calibrator
 from app.model.evaluation import evaluate
+from app.model.intervals import Bootstrap
+from app.model.measures import figures_of
 from app.model.networks import Network, build_network
 from app.model.tasks import BinaryTask, LearningTask
 from app.training.boosting import Growth, grow, trees_of
@@ -36,6 +39,8 @@ from app.training.state import FitState
 from app.training.window import Window, encode_rows, held_out_share, open_window
 
 SCORED_ROWS = 20_000
+NUM_BOOTSTRAPS = 200
+CONFIDENCE = 0.9
 # All that decides what a model is made of, beside the rows.
 SECTIONS = ("contract", "features", "training")
 SOURCES = Path(__file__).resolve().parent.parent
@@ -49,6 +54,8 @@ class Fitted:
     evaluation: Evaluation | TaskEvaluation
     window: Window
     state: FitState
+    searched: ModelBundle
+    """With the weights of the search, which have not seen the stop rows: what figures are of."""
 
     def version(
         self, config: Config, dataset: DatasetVersion, run: str, created_at: datetime
@@ -106,10 +113,11 @@ def assemble(
         nothing = Profile.for_encoder(encoder)
         return ModelBundle(config.contract, encoder, learned, Calibrator(), nothing, {})
 
-    labels = window.labelled_stop["label"].to_numpy()
-    raw = draft(state.best).uncalibrated(window.labelled_stop)
+    rows = window.labelled_stop
+    searched = draft(state.best)
+    raw, labels = searched.uncalibrated(rows), rows["label"].to_numpy()
     calibrator = fit_calibrator(config.training.calibration, raw, labels, config.contract.task)
-    evaluation = evaluate(labels, calibrator.apply(raw), seed=config.training.seed)
+    evaluation = _evaluate(config, rows, calibrator.apply(raw))
     final = draft(state.final).with_calibrator(calibrator, {})
     profile = _profile(final, window.shaping)
     card = {
@@ -130,7 +138,7 @@ def assemble(
         **facts,
     }
     bundle = replace(final, profile=profile, card=card)
-    return Fitted(bundle, evaluation, window, state)
+    return Fitted(bundle, evaluation, window, state, searched.with_calibrator(calibrator, {}))
 
 
 def fit_in_process(
@@ -167,6 +175,18 @@ def code_version() -> str:
     for path in sorted(SOURCES.rglob("*.py")):
         digest.update(path.relative_to(SOURCES).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _evaluate(
+    config: Config, rows: pa.Table, predictions: NDArray[np.float64]
+) -> Evaluation | TaskEvaluation:
+    """Give the figures that a version is known by."""
+    contract, seed = config.contract, config.training.seed
+    if contract.task == "binary":
+        return evaluate(rows["label"].to_numpy(), predictions, seed=seed)
+    bootstrap = Bootstrap(len(rows), NUM_BOOTSTRAPS, CONFIDENCE, seed)
+    metrics = figures_of(contract, rows, predictions, bootstrap)
+    return TaskEvaluation(task=contract.task, num_rows=len(rows), metrics=metrics)
 
 
 def _profile(bundle: ModelBundle, rows: pa.Table) -> Profile:

@@ -6,7 +6,6 @@ interrupted, it goes on.
 """
 
 import logging
-import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
-from pydantic import AwareDatetime
 from ray.train import (
     CheckpointConfig,
     DataConfig,
@@ -34,20 +32,34 @@ from ray.train.torch import TorchTrainer
 from ray.train.xgboost import XGBoostTrainer
 
 from app.config import Config
+from app.contracts.circumstances import Circumstances
+from app.contracts.erasure import Reduction
 from app.contracts.records import DatasetVersion, TrainingResult
-from app.contracts.rows import Contract, Frozen
+from app.contracts.rows import Contract
 from app.data.features import Encoder, Statistics
 from app.data.history import windows_of_any_size
 from app.data.snapshots import load_snapshot
 from app.data.tables import open_tables
 from app.model.manifest import read_folder, write_file
 from app.registry.artifacts import Artifacts
+from app.sections import TrainingConfig
 from app.training.assembly import SECTIONS, Fitted, assemble
+from app.training.circumstances import circumstances_here
 from app.training.loop import train_loop
+from app.training.plans import (
+    RunPlan,
+    begin_plan,
+    find_result,
+    refuse_other_rows,
+    run_folder,
+    write_circumstances,
+    write_result,
+)
+from app.training.reporting import REPORT_FILE, report_on
 from app.training.state import FitState
 from app.training.window import LIST, Window, encode_rows, open_window, required_columns
+from app.training.workers import read_workers
 
-RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 BLOCK_ROWS = 25_000
 # Small, so that preparing data finds room beside serving, the monitor and the steward on two cores.
 DATA_CPUS = 0.5
@@ -55,73 +67,72 @@ MAX_FAILURES = 2
 # With spinning OpenMP threads, a neighbour on one core makes a step twenty times slower; passive
 # ones share it.
 WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "{threads}"}
+# Read by cuBLAS when it starts: without a workspace of fixed size it may sum in another order.
+DETERMINISTIC_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 
 class RunFailed(RuntimeError):
     """The workers failed more often than a run is taken up again."""
 
 
-class RunPlan(Frozen):
-    """What a run was started with: going on means the same rows and the same bytes."""
-
-    dataset: DatasetVersion
-    created_at: AwareDatetime
-
-
-def run_folder(config: Config, run: str) -> Path:
-    """Name the folder of a run. Raises ValueError for a name that is no plain file name."""
-    if not RUN_NAME.fullmatch(run):
-        raise ValueError(f"run name {run!r}: use letters, digits, dots, dashes and underscores")
-    return config.workspace / "runs" / run
-
-
-def find_plan(config: Config, run: str) -> RunPlan | None:
-    """Find what a run of this name was started with, if it was."""
-    file = run_folder(config, run) / "plan.json"
-    return RunPlan.model_validate_json(file.read_bytes()) if file.exists() else None
-
-
 def train(
-    config: Config, dataset: DatasetVersion, run: str, created_at: datetime
+    config: Config,
+    dataset: DatasetVersion,
+    run: str,
+    created_at: datetime,
+    *,
+    reductions: Sequence[Reduction] = (),
 ) -> TrainingResult:
     """Train on a snapshot and put the bundle into the artifact store.
 
     Resumes after the death of a worker or of this process from the last complete epoch. The same
     run again returns the same result. Raises ValueError when the name was used with other data or
     settings, or when the rows cannot be trained on; SnapshotAltered when they are not those that
-    were pinned; RunFailed when workers keep failing.
+    were pinned, nor those that the given reductions, made by erasures, left of them; RunFailed when
+    workers keep failing.
     """
-    folder = run_folder(config, run)
     if (finished := _finished(config, dataset, run)) is not None:
         return finished
     started = time.perf_counter()
     quieten_data()
-    folder.mkdir(parents=True, exist_ok=True)
-    plan = find_plan(config, run) or RunPlan(dataset=dataset, created_at=created_at)
-    _refuse_other_rows(plan.dataset, dataset, run)
-    write_file(folder / "plan.json", plan.model_dump_json(indent=1).encode())
+    new = RunPlan(
+        dataset=dataset,
+        created_at=created_at,
+        configuration=config.model_dump(mode="json"),
+        circumstances=circumstances_here(),
+    )
+    plan = begin_plan(config, run, new)
     table = load_snapshot(
-        open_tables(config), config.contract, plan.dataset, compute=windows_of_any_size
+        open_tables(config), config.contract, plan.dataset, reductions, windows_of_any_size
     )
     window = open_window(config, table, plan.dataset.end)
     encoder = _fit_encoder(config, window)
     outcome = _fit_network(config, window, encoder, plan.dataset, run)
     state = _best_state(outcome, _fingerprint(config, plan.dataset))
-    facts = {
-        "run": run,
-        "created_at": plan.created_at.isoformat(),
-        "dataset": plan.dataset.content,
-    }
-    fitted = assemble(config, window, encoder, state, facts)
+    made_under = _made_under(new, outcome)
+    # Neither the run's name nor its time: equal rows, settings and code make one bundle.
+    fitted = assemble(config, window, encoder, state, {"dataset": plan.dataset.content})
     _store(config, fitted)
+    _report(config, fitted, run)
+    write_circumstances(config, run, made_under)
+    version = fitted.version(config, plan.dataset, run, plan.created_at)
     result = TrainingResult(
-        version=fitted.version(config, plan.dataset, run, plan.created_at),
+        version=version.model_copy(update={"circumstances": made_under.digest}),
         seconds=time.perf_counter() - started,
         num_epochs=len(state.epochs),
         rows_per_second=float((outcome.metrics or {}).get("rows_per_second", 0.0)),
     )
-    write_file(folder / "result.json", result.model_dump_json(indent=1).encode())
+    write_result(config, run, result)
     return result
+
+
+def _made_under(plan: RunPlan, outcome: Result) -> Circumstances:
+    """Join what was seen where the run was begun with what its workers saw of themselves."""
+    assert plan.circumstances is not None
+    assert outcome.checkpoint is not None
+    with outcome.checkpoint.as_directory() as folder:
+        workers = read_workers(read_folder(Path(folder)))
+    return plan.circumstances.model_copy(update={"workers": workers})
 
 
 def quieten_data() -> None:
@@ -131,22 +142,13 @@ def quieten_data() -> None:
 
 
 def _finished(config: Config, dataset: DatasetVersion, run: str) -> TrainingResult | None:
-    file = run_folder(config, run) / "result.json"
-    if not file.exists():
+    result = find_result(config, run)
+    if result is None:
         return None
-    result = TrainingResult.model_validate_json(file.read_bytes())
-    _refuse_other_rows(result.version.dataset, dataset, run)
+    refuse_other_rows(result.version.dataset, dataset, run)
     if result.version.config_digest != config.digest_of(*SECTIONS):
         raise ValueError(f"run {run} was made with other settings; give this run another name")
     return result
-
-
-def _refuse_other_rows(before: DatasetVersion, now: DatasetVersion, run: str) -> None:
-    if (before.digest, before.end) != (now.digest, now.end):
-        raise ValueError(
-            f"run {run} was started on rows {before.digest} until {before.end.isoformat()}, "
-            f"got {now.digest} until {now.end.isoformat()}; give this run another name"
-        )
 
 
 def _fit_encoder(config: Config, window: Window) -> Encoder:
@@ -198,8 +200,9 @@ def make_trainer(
             "train": _encoded(config.contract, encoder, window.labelled_train),
             "stop": _encoded(config.contract, encoder, window.labelled_stop),
         },
-        # Every worker judges itself on all stop rows.
-        dataset_config=DataConfig(datasets_to_split=["train"]),
+        # Ray would deal blocks to whoever asks first, so that no two runs were alike: every worker
+        # reads all blocks, and keeps its own rows of those to train on.
+        dataset_config=DataConfig(datasets_to_split=[]),
         scaling_config=ScalingConfig(
             num_workers=training.num_workers,
             use_gpu=training.use_gpu,
@@ -211,13 +214,17 @@ def make_trainer(
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             callbacks=list(callbacks),  # type: ignore[arg-type]
-            worker_runtime_env={"env_vars": _worker_environment(training.threads_per_worker)},
+            worker_runtime_env={"env_vars": _worker_environment(training)},
         ),
     )
 
 
-def _worker_environment(num_threads: int) -> dict[str, str]:
-    return {name: value.format(threads=num_threads) for name, value in WORKER_ENVIRONMENT.items()}
+def _worker_environment(training: TrainingConfig) -> dict[str, str]:
+    threads = training.threads_per_worker
+    chosen = {name: value.format(threads=threads) for name, value in WORKER_ENVIRONMENT.items()}
+    if training.use_gpu and training.deterministic:
+        chosen |= DETERMINISTIC_ENVIRONMENT
+    return chosen
 
 
 def _blocks(contract: Contract, table: pa.Table) -> ray.data.Dataset:
@@ -269,6 +276,19 @@ def _best_state(outcome: Result, fingerprint: str) -> FitState:
 
 def _fingerprint(config: Config, dataset: DatasetVersion) -> str:
     return f"{dataset.digest}-{dataset.end:%Y%m%dT%H%M%S}-{config.digest_of(*SECTIONS)}"
+
+
+def _report(config: Config, fitted: Fitted, run: str) -> None:
+    """Write beside the run how the version does; no part of the bundle, so that bytes stay."""
+    report = report_on(
+        fitted.searched,
+        fitted.window.labelled_stop,
+        config.evaluation,
+        run=run,
+        seed=config.training.seed,
+        by_day=config.training.split.by == "day",
+    )
+    write_file(run_folder(config, run) / REPORT_FILE, report.model_dump_json(indent=1).encode())
 
 
 def _store(config: Config, fitted: Fitted) -> None:

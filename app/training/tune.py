@@ -27,9 +27,10 @@ from app.data.snapshots import load_snapshot
 from app.data.tables import open_tables
 from app.model.manifest import write_file
 from app.training.assembly import SECTIONS
+from app.training.plans import RunPlan, run_folder
 from app.training.searching import SpentStopper, StudySearcher, scheduler, trial_folder
 from app.training.study import Trials
-from app.training.train import DATA_CPUS, MAX_FAILURES, RunPlan, quieten_data, run_folder
+from app.training.train import DATA_CPUS, MAX_FAILURES, quieten_data
 from app.training.trying import RowsActor, fit_alone, fit_with_workers
 from app.training.tuning import Search, SearchReport, Standing, report_of
 from app.training.window import open_window

@@ -120,7 +120,7 @@ def encode_rows(encoder: Encoder, table: pa.Table) -> Rows:
     labels = table["label"].to_numpy()
     if np.issubdtype(labels.dtype, np.integer):
         labels = labels.astype(np.int64)
-    groups = table[LIST].to_numpy() if LIST in table.column_names else None
+    groups = table[LIST].to_numpy().copy() if LIST in table.column_names else None
     return Rows(encoder.transform(table), labels, groups)
 
 

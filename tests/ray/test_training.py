@@ -1,7 +1,9 @@
 """Training on Ray Train: the same bundle as in process, resumable, idempotent by the run's name."""
 
+import json
 import os
 import signal
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,17 @@ import pytest
 import ray
 
 from app.config import Config
-from app.contracts.records import DatasetVersion
+from app.contracts.records import DatasetVersion, TrainingResult
 from app.data.snapshots import load_snapshot, take_snapshot
 from app.data.tables import open_tables
 from app.model.bundle import ModelBundle
 from app.registry.artifacts import Artifacts
 from app.sections import TreesConfig
 from app.training import train as shell
+from app.training.again import find_original, repeat
 from app.training.assembly import fit_in_process
-from app.training.train import find_plan, run_folder, train
+from app.training.plans import find_plan, read_circumstances, run_folder
+from app.training.train import train
 from tests.learning_world import CONTRACT, END, START, fill_tables, make_config, make_rows
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -75,14 +79,37 @@ def test_killed_workers_cost_no_epoch_and_change_no_byte(
     assert find_plan(config, "disturbed").dataset == dataset
 
 
-def test_two_workers_share_the_rows_and_agree(tmp_path: Path) -> None:
+def test_two_workers_share_the_rows_and_are_bit_equal_again(tmp_path: Path) -> None:
     config = make_config(
         tmp_path, num_workers=2, cpus_per_worker=0.5, epochs=6, patience=6, learning_rate=1e-2
     )
-    dataset = snapshot(config)
-    result = train(config, dataset, "pair", END)
+    result = train(config, snapshot(config), "pair", END)
     assert result.version.evaluation.roc_auc.value > 0.65
     assert (run_folder(config, "pair") / "result.json").exists()
+    circumstances = read_circumstances(config, "pair")
+    assert [worker.rank for worker in circumstances.workers] == [0, 1]
+    assert all(worker.arithmetic.threads == 1 for worker in circumstances.workers)
+    assert result.version.circumstances == circumstances.digest
+
+    found = repeat(find_original(config, "pair"), "pair-repeat", END, train_again)
+    assert (found.verdict, found.bundle_equal) == ("bit-equal", True), found.reasons
+    # Each worker had every other row, so that none is left out.
+    card = Artifacts(config.artifacts_path).path(result.version.digest) / "card.json"
+    facts = json.loads(card.read_bytes())
+    assert facts["epochs"][0]["num_rows"] == facts["num_train_rows"]
+
+
+def test_another_thread_is_named_where_a_run_is_made_again(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    train(config, snapshot(config), "first", END)
+    same = repeat(find_original(config, "first"), "same", END, train_again)
+    assert (same.verdict, same.as_expected, same.bundle_equal) == ("bit-equal", True, True)
+    original = find_original(config, "first", ["training.threads_per_worker=2"])
+    other = repeat(original, "threads", END, train_again)
+    named = {each.name: (each.first, each.second) for each in other.differences}
+    assert named["training.threads_per_worker"] == ("1", "2")
+    assert named["threads (worker 0)"] == ("1", "2")
+    assert (other.expected, other.as_expected) == ("within tolerance", True)
 
 
 def test_a_run_that_diverges_says_what_to_change(
@@ -99,6 +126,12 @@ def test_a_run_that_diverges_says_what_to_change(
 def test_a_run_name_cannot_lead_out_of_the_workspace(tmp_path: Path, run: str) -> None:
     with pytest.raises(ValueError, match="run name"):
         run_folder(make_config(tmp_path), run)
+
+
+def train_again(
+    config: Config, dataset: DatasetVersion, run: str, at: datetime, reductions: Any
+) -> TrainingResult:
+    return train(config, dataset, run, at, reductions=reductions)
 
 
 class _DiesAfterTwoEpochs:

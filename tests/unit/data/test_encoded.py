@@ -173,3 +173,31 @@ def test_a_personal_category_is_checked_and_never_encoded(tmp_path: Path) -> Non
         rows = encoded(work, pieces, encoder)
         assert rows.num_rows == 3
         assert "who" not in rows.column_names
+
+
+def test_hashed_values_are_written_as_the_network_reads_them(
+    tmp_path: Path, parcels: Contract, parcel: Make, parcel_table: MakeTable
+) -> None:
+    columns = [
+        Column(name="depot", kind="category") if column.name == "depot" else column
+        for column in parcels.columns
+    ]
+    contract = parcels.model_copy(update={"columns": tuple(columns)})
+    table = parcel_table([parcel(i, depot=f"depot {i // 2}") for i in range(GROUP)])
+    pq.write_table(table, tmp_path / "rows.parquet")
+    pieces = find_pieces(str(tmp_path / "rows.parquet"), contract)
+    work = Work(contract, KEY, tmp_path)
+    features = FeaturesConfig(num_bins=4, min_category_count=3, hash_buckets=5)
+
+    encoder = Encoder.fit(count_pieces(pieces, work), features)
+    encode_pieces(pieces, encoder, work)
+
+    rows = encoded(work, pieces, encoder)
+    depot = next(i for i, c in enumerate(encoder.categories) if c.name == "depot")
+    assert encoder.categories[depot].num_buckets == 5
+    assert rows.schema.field("depot").type == pa.int32()
+    accepted = validate(table, contract, pseudonymiser=KEY).accepted
+    expected = encoder.transform(accepted).categories[:, depot]
+    np.testing.assert_array_equal(rows["depot"].to_numpy(), expected)
+    assert set(expected.tolist()) == set(range(2, 7))
+    assert work.encoder_of(pieces, features) != work.encoder_of(pieces, FEATURES)

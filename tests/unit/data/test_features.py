@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from app.contracts.rows import TIMESTAMP, Column, Contract
 from app.data import statistics
 from app.data.features import Encoder, NumberFeature, Statistics
-from app.data.statistics import NumberCounts
+from app.data.statistics import CategoryCounts, NumberCounts
 from app.sections import FeaturesConfig
 from tests.learning_world import CONTRACT, make_encoder, make_rows
 
 ROWS = make_rows(600)
 CONFIG = FeaturesConfig(num_bins=8, min_category_count=5)
+HASHING = FeaturesConfig(num_bins=8, min_category_count=40, hash_buckets=6)
 
 
 def one_number(values: list[float | None], **config: int) -> NumberFeature:
@@ -39,8 +40,9 @@ def one_number(values: list[float | None], **config: int) -> NumberFeature:
 
 @settings(max_examples=25, deadline=None)
 @given(cuts=st.lists(st.integers(0, 600), max_size=6), seed=st.integers(0, 2**32 - 1))
+@pytest.mark.parametrize("config", [CONFIG, HASHING], ids=["plain", "hashing"])
 def test_encoder_json_is_the_same_for_any_partitioning_and_order(
-    cuts: list[int], seed: int
+    config: FeaturesConfig, cuts: list[int], seed: int
 ) -> None:
     shuffled = ROWS.take(np.random.default_rng(seed).permutation(len(ROWS)))
     edges = [0, *sorted(cuts), len(ROWS)]
@@ -48,7 +50,8 @@ def test_encoder_json_is_the_same_for_any_partitioning_and_order(
     parts = [Statistics.collect(block, CONTRACT) for block in blocks]
     travelled = [Statistics.from_bytes(part.to_bytes()) for part in reversed(parts)]
     merged = Statistics.merge_all(travelled)
-    assert Encoder.fit(merged, CONFIG).to_json() == make_encoder(ROWS).to_json()
+    whole = Encoder.fit(Statistics.collect(ROWS, CONTRACT), config)
+    assert Encoder.fit(merged, config).to_json() == whole.to_json()
 
 
 def test_a_changed_value_changes_the_encoder() -> None:
@@ -137,6 +140,26 @@ def test_the_vocabulary_keeps_the_most_frequent() -> None:
     assert depot.vocabulary == ("north", "south")
 
 
+def test_hashed_values_widen_the_shape_and_are_read_back() -> None:
+    encoder = Encoder.fit(Statistics.collect(ROWS, CONTRACT), HASHING)
+    depot, driver = encoder.categories
+    assert (depot.num_buckets, driver.num_buckets) == (0, 6)
+    assert encoder.shape.num_categories == (2 + 3, 2 + len(driver.vocabulary) + 6)
+    again = Encoder.from_json(encoder.to_json())
+    codes = again.transform(ROWS).categories
+    np.testing.assert_array_equal(codes, encoder.transform(ROWS).categories)
+    assert (codes.max(0) < encoder.shape.num_categories).all()
+    hashed = codes[:, 1] >= 2 + len(driver.vocabulary)
+    rare = [value not in {None, *driver.vocabulary} for value in ROWS["driver"].to_pylist()]
+    assert hashed.tolist() == rare
+    assert 0 < sum(rare) < len(ROWS)
+
+
+def test_without_hashing_encoder_and_configuration_are_the_bytes_that_they_were() -> None:
+    assert b"bucket" not in make_encoder(ROWS).to_json()
+    assert "hash_buckets" not in FeaturesConfig().model_dump(mode="json")
+
+
 def test_times_become_cycles_of_day_and_week() -> None:
     encoder = make_encoder(ROWS)
     due = ["2020-01-06T00:00:00", "2020-01-06T12:00:00", "2020-01-13T00:00:00", None]
@@ -198,6 +221,24 @@ def test_merging_many_blocks_keeps_no_more_than_the_distinct_values(
     assert merged.num_rows == 4000
     assert max(held) <= 2 * block._num_values + 2 * max(block._num_values, 50)
     assert len(held) > 10
+
+
+def test_merging_columns_of_texts_waits_for_no_more_than_that_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(statistics, "FEW_VALUES", 1000)
+    merged, whole = [], Statistics._merged.__func__
+
+    def noting(cls: type[Statistics], parts: list[Statistics]) -> Statistics:
+        merged.append(len(parts))
+        return whole(cls, parts)
+
+    monkeypatch.setattr(Statistics, "_merged", classmethod(noting))
+    texts = pa.chunked_array([[f"t{i}" for i in range(60)]])
+    block = Statistics(60, {}, {"x": CategoryCounts.collect(texts)}, ())
+    counts = Statistics.merge_all(block for _ in range(50)).categories["x"].counts
+    assert set(counts.values()) == {50}
+    assert max(merged) <= 3
 
 
 exact = st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False)

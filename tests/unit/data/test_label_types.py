@@ -29,7 +29,7 @@ from app.data.windows import window_values
 from app.sections import InlineConfig
 from app.security.privacy import Pseudonymiser
 from app.security.tombstones import Tombstones
-from tests.unit.data.test_readmission import World
+from tests.unit.data.test_readmission import LATER, World
 
 NOON = datetime(2024, 4, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -210,6 +210,34 @@ def test_a_label_that_came_before_its_row_is_taken_up_as_it_was_delivered(
     held = world.tables.read("labels").sort_by("row_id")["label"]
     delivered = validate_labels(given(early, late), contract=contract).accepted
     assert held.to_pylist() == delivered["label"].to_pylist()
+
+
+def test_classes_that_change_places_are_refused_and_new_ones_go_to_the_end(
+    tmp_path: Path, parcels: Contract, parcel: Make, parcel_table: Callable[..., pa.Table]
+) -> None:
+    def world(*classes: str) -> World:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        contract = of_task(parcels, "multiclass", classes=classes)
+        made = World(folder, contract, parcel, parcel_table)
+        made.tables = Tables(tmp_path / "tables", contract)
+        return made
+
+    first = world("early", "late")
+    first.rows(0)
+    first.deliver(given("late"), "one")
+    grown = world("early", "late", "never")
+    grown.now = first.now
+    grown.rows(1)
+    grown.deliver(given("early", "never"), "two")
+    pinned = take_snapshot(grown.tables, grown.contract, None, LATER, LATER)
+    assert load_snapshot(grown.tables, grown.contract, pinned)["label"].to_pylist() == [0, 2]
+
+    for classes in (("late", "early", "never"), ("early", "late"), ("early", "late", "x", "never")):
+        turned = world(*classes)
+        with pytest.raises(ValueError, match=r"contract\.classes: .* is class \d in .*, now it is"):
+            turned.deliver(given("late"), "three")
+        with pytest.raises(ValueError, match=r"add others at the end"):
+            take_snapshot(turned.tables, turned.contract, None, LATER, LATER)
 
 
 def shaped(contract: Contract, column: pa.Array, **config: object) -> pa.Table:

@@ -70,6 +70,16 @@ def test_nulls_and_unseen_categories_are_counted_apart() -> None:
     assert (depot.unseen_share, depot.null_share) == (0.5, 0.5)
 
 
+def test_hashed_values_still_count_as_unseen() -> None:
+    hashed = [c.model_copy(update={"num_buckets": 9}) for c in ENCODER.categories]
+    encoder = ENCODER.model_copy(update={"categories": tuple(hashed)})
+    rows = ROWS.set_column(4, "depot", pa.array(["moon"] * 250 + ["north"] * 250))
+    assert encoder.transform(rows).categories[0, 0] >= 2 + len(hashed[0].vocabulary)
+    profile = Profile.for_encoder(encoder).add(rows)
+    assert profile.columns["depot"].unseen_share == 0.5
+    assert profile.to_json() == Profile.for_encoder(ENCODER).add(rows).to_json()
+
+
 def test_profiles_on_other_edges_are_not_merged() -> None:
     other = make_encoder(make_rows(500, seed=5))
     with pytest.raises(ValueError, match="different edges"):

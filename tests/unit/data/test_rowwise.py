@@ -29,6 +29,9 @@ ODD = Encoder.model_validate(
         ],
     }
 )
+HASHED = ODD.model_copy(
+    update={"categories": tuple(c.model_copy(update={"num_buckets": 5}) for c in ODD.categories)}
+)
 
 numbers = st.one_of(st.none(), st.floats(width=64), st.sampled_from([math.nan, -0.0, 5e-324, 1e9]))
 texts = st.one_of(st.none(), st.text(max_size=4), st.sampled_from(["north", "west", "d1", "nörd"]))
@@ -45,7 +48,7 @@ def as_table(values: list[tuple[object, ...]], dictionaries: bool = False) -> pa
     return pa.table(arrays, names=["due", "weight", "stops", "depot", "driver"])
 
 
-@pytest.mark.parametrize("encoder", [FITTED, ODD], ids=["fitted", "odd"])
+@pytest.mark.parametrize("encoder", [FITTED, ODD, HASHED], ids=["fitted", "odd", "hashed"])
 @settings(deadline=None)
 @given(values=rows, dictionaries=st.booleans())
 def test_few_rows_are_encoded_to_the_bits_of_many(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from app.model.bundle import DESCRIPTIONS, ArtifactAltered, ModelBundle
-from app.model.calibration import Calibrator
+from app.model.calibration import Calibrator, Correction, Isotonic, Temperature, Unchanged
 from app.model.manifest import MANIFEST, write_folder
 from app.model.networks import WEIGHTS
 from tests.learning_world import make_bundle, make_rows
@@ -53,6 +53,25 @@ def test_another_calibrator_makes_another_bundle() -> None:
     assert moved.digest != BUNDLE.digest
     assert (moved.predict(ROWS) > BUNDLE.predict(ROWS)).all()
     np.testing.assert_array_equal(moved.uncalibrated(ROWS), BUNDLE.uncalibrated(ROWS))
+
+
+@pytest.mark.parametrize(
+    "calibrator",
+    [
+        Temperature(slope=0.5),
+        Isotonic(scores=(0.1, 0.9), values=(0.2, 0.3), reason="asked for"),
+        Unchanged(),
+    ],
+    ids=lambda calibrator: type(calibrator).__name__,
+)
+def test_a_bundle_of_any_calibrator_is_read_back_whole(
+    tmp_path: Path, calibrator: Correction
+) -> None:
+    bundle = BUNDLE.with_calibrator(calibrator, {"seed": 0})
+    again = ModelBundle.load(tmp_path, bundle.save(tmp_path))
+    assert again.calibrator == calibrator
+    np.testing.assert_array_equal(again.predict(ROWS), bundle.predict(ROWS))
+    np.testing.assert_array_equal(again.predict(ROWS), calibrator.apply(BUNDLE.uncalibrated(ROWS)))
 
 
 def test_equal_bundles_have_equal_digests() -> None:

@@ -1,5 +1,6 @@
 """Scores of every task: the columns that it asks for, and every row once."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,19 @@ from pydantic import SecretBytes
 from app.contracts.rows import Column, Contract
 from app.data.inputs import find_pieces
 from app.data.tables import Tables
+from app.model.networks import TabularNetwork
+from app.model.tasks import task_of
+from app.sections import NetworkConfig
 from app.security.privacy import Pseudonymiser
-from app.serving.scoring import Scoring, count_scores, prediction_columns, score_piece, write_scores
+from app.serving.scoring import (
+    Scoring,
+    count_scores,
+    prediction_columns,
+    prediction_fields,
+    score_piece,
+    write_scores,
+)
+from tests.serving_world import make_bundle, make_table
 
 TARGETS: dict[str, dict[str, Any]] = {
     "multiclass": {"task": "multiclass", "classes": ("early", "on time", "late")},
@@ -37,8 +49,9 @@ class Doubler:
         return np.stack([weight, 0.75 - weight, np.full_like(weight, 0.25)], axis=1)
 
 
-def scored(folder: Path, task: str, weights: list[str]) -> pa.Table:
-    contract = Contract.model_validate(
+def contract_of(task: str) -> Contract:
+    """Make the contract of some orders."""
+    return Contract.model_validate(
         {
             "id": "order", "event_time": "due", "label": "late", **TARGETS[task],
             "columns": [
@@ -49,6 +62,10 @@ def scored(folder: Path, task: str, weights: list[str]) -> pa.Table:
             ],
         }
     )  # fmt: skip
+
+
+def scored(folder: Path, task: str, weights: list[str]) -> pa.Table:
+    contract = contract_of(task)
     size = len(weights)
     table = pa.table(
         {
@@ -94,10 +111,27 @@ def test_a_file_without_an_acceptable_row_has_the_same_columns(tmp_path: Path, t
 
 
 def test_predictions_of_another_shape_are_refused() -> None:
-    contract = Doubler(Contract.model_validate({
-        "id": "order", "event_time": "due", "label": "late", **TARGETS["multiclass"],
-        "columns": [{"name": "order", "kind": "identifier", "feature": False},
-                    {"name": "due", "kind": "time"}],
-    })).contract  # fmt: skip
     with pytest.raises(ValueError, match=r"expected 4 rows of 3 classes, got \(4, 2\)"):
-        prediction_columns(contract, np.zeros((4, 2)))
+        prediction_columns(contract_of("multiclass"), np.zeros((4, 2)))
+
+
+@pytest.mark.parametrize("task", list(TARGETS))
+def test_what_a_network_predicts_is_what_is_written(tmp_path: Path, task: str) -> None:
+    contract = contract_of(task)
+    made = make_bundle(contract, seed=1)
+    learned = task_of(contract, np.array([0.5, 1.0, 2.5]))
+    network = TabularNetwork(NetworkConfig(hidden=8, num_layers=1), made.encoder.shape, learned)
+    bundle = replace(made, network=network.eval())
+    table = make_table(contract, 9)
+    pq.write_table(table, tmp_path / "rows.parquet")
+    (piece,) = find_pieces(str(tmp_path / "rows.parquet"), contract)
+    secret, tables = Pseudonymiser(SecretBytes(b"k" * 32)), Tables(tmp_path / "tables", contract)
+    scores = score_piece(piece, Scoring(contract, bundle, secret, "v" * 64, tables))
+
+    names = [field.name for field in prediction_fields(contract) if field.type == pa.float64()]
+    written = np.stack([scores[name].to_numpy() for name in names], axis=1)
+    np.testing.assert_array_equal(written.squeeze(), bundle.predict(table))
+    if task == "multiclass":
+        np.testing.assert_allclose(written.sum(axis=1), 1.0, atol=1e-6)
+        best = [contract.classes[place] for place in bundle.predict(table).argmax(axis=1)]
+        assert scores["predicted"].to_pylist() == best

@@ -9,6 +9,7 @@ import pytest
 
 from app.data.profile import Profile
 from app.data.splits import GATE, STOP
+from app.model.calibration import Platt, Temperature
 from app.model.evaluation import evaluate
 from app.training.assembly import Fitted, fit_in_process, new_network
 from app.training.window import open_window
@@ -50,6 +51,19 @@ def test_rows_of_stop_days_do_shape_it(fitted: Fitted) -> None:
     again = fit_in_process(CONFIG, changed(STOP, "label"), END)
     assert again.bundle.calibrator != fitted.bundle.calibrator
     assert again.bundle.encoder == fitted.bundle.encoder
+
+
+def test_the_calibrator_is_of_the_kind_that_the_configuration_names(fitted: Fitted) -> None:
+    config = make_config(
+        Path("none"), epochs=8, patience=8, learning_rate=5e-3, calibration="temperature"
+    )
+    again = fit_in_process(config, TABLE, END)
+    assert isinstance(fitted.bundle.calibrator, Platt)
+    assert isinstance(again.bundle.calibrator, Temperature)
+    assert again.evaluation.log_loss != fitted.evaluation.log_loss
+    sections = ("contract", "features", "training")
+    assert config.digest_of(*sections) != CONFIG.digest_of(*sections)
+    assert "calibration" not in CONFIG.training.model_dump(mode="json")
 
 
 def test_the_evaluation_is_of_the_weights_that_have_not_seen_the_stop_rows(fitted: Fitted) -> None:

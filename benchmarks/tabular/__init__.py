@@ -1,0 +1,1 @@
+"""The parts of benchmarks/quality.py: real tables, contenders, remembered results, ranks."""
