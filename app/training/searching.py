@@ -86,7 +86,7 @@ class StudySearcher(Searcher):
             return
         if "number" not in result:
             return
-        epoch = Epoch.model_validate({name: result[name] for name in Epoch.model_fields})
+        epoch = Epoch.model_validate({n: result[n] for n in Epoch.model_fields if n in result})
         self._search.heard(self._numbers[trial_id], epoch, result.get("epoch_seconds", 0.0))
 
     def on_trial_complete(

@@ -167,9 +167,8 @@ def _fit_network(
     config: Config, window: Window, encoder: Encoder, dataset: DatasetVersion, run: str
 ) -> Result:
     """Run the workers."""
-    trainer = make_trainer(
-        config, window, encoder, _fingerprint(config, dataset), run_folder(config, run)
-    )
+    fingerprint = _fingerprint(config, dataset)
+    trainer = make_trainer(config, window, encoder, fingerprint, run_folder(config, run))
     try:
         return trainer.fit()
     except TrainingFailedError as error:
