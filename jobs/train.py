@@ -1,7 +1,8 @@
 """Train one version of the model on what is known now, or make a run again and compare."""
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,13 +24,16 @@ from app.registry.store import register_version
 from app.session import session
 from app.training.again import find_original
 from app.training.again import repeat as make_again
+from app.training.live import LiveRun, shown_live
+from app.training.needs import RunFailed
 from app.training.plans import RunPlan, find_plan, find_result, fresh_run
+from app.training.progress import Watches
 from app.training.repeating import Repetition
-from app.training.tracking import track
 from app.training.train import train
 from jobs import card
 from jobs.options import ConfigFile, Overrides
 from jobs.outcome import report, user_errors
+from jobs.progress import shown
 
 logger = logging.getLogger(__name__)
 
@@ -90,13 +94,13 @@ def main(
             f"before {plan.dataset.end:%Y-%m-%d %H:%M}",
             err=True,
         )
-        with session(settings):
-            result = train(settings, plan.dataset, name, plan.created_at)
-        if register is not False:
-            _register(settings, result, config)
-        _tell(result)
-        if tracking:
-            _track(settings, result)
+        with _failures_told(), _shown_live(settings, name, plan, tracking) as live:
+            result = _train(settings, name, plan, live)
+            if register is not False:
+                _register(settings, result, config)
+            _tell(result)
+            if live:
+                live.finish(result, Artifacts(settings.artifacts_path).path(result.version.digest))
         report(result)
 
 
@@ -129,6 +133,13 @@ def _train_again(
     reductions: Sequence[Reduction],
 ) -> TrainingResult:
     return train(config, dataset, run, at, reductions=reductions)
+
+
+def _train(config: Config, run: str, plan: RunPlan, live: LiveRun | None) -> TrainingResult:
+    """Train on a cluster, and show how it goes."""
+    with shown() as screen, session(config):
+        watch = Watches(screen, live) if live else screen
+        return train(config, plan.dataset, run, plan.created_at, watch=watch)
 
 
 def _tell(result: TrainingResult) -> None:
@@ -164,14 +175,24 @@ def _register(config: Config, result: TrainingResult, file: Path) -> None:
     typer.echo(f"card: {written['page']}", err=True)
 
 
-def _track(config: Config, result: TrainingResult) -> None:
-    """Show the run in MLflow; the version stands also where that fails."""
-    from mlflow.exceptions import MlflowException
-
+@contextlib.contextmanager
+def _failures_told() -> Iterator[None]:
+    """Turn workers that keep failing into one line and exit code 1."""
     try:
-        track(config, result, Artifacts(config.artifacts_path).path(result.version.digest))
-    except (MlflowException, OSError) as error:
-        logger.warning("the run is not shown in MLflow: %s", error)
+        yield
+    except RunFailed as error:
+        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        raise typer.Exit(1) from error
+
+
+@contextlib.contextmanager
+def _shown_live(config: Config, run: str, plan: RunPlan, wanted: bool) -> Iterator[LiveRun | None]:
+    """Show the run in MLflow while it runs; the version stands also where that fails."""
+    if not wanted:
+        yield None
+        return
+    with shown_live(LiveRun(config, run, plan.dataset, lambda: datetime.now(UTC))) as live:
+        yield live
 
 
 def _now(config: Config) -> datetime:

@@ -51,6 +51,7 @@ RAY_FILES = frozenset(
         "app/data/preprocess.py",
         "app/data/history.py",
         "app/training/loop.py",
+        "app/training/room.py",
         "app/training/searching.py",
         "app/training/train.py",
         "app/training/trying.py",

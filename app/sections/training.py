@@ -3,12 +3,14 @@
 Knows names, bounds and units; knows nothing of files, or of the parts that read them.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from app.contracts.rows import Frozen
 from app.sections.data import SplitConfig
+
+MAX_FAILURES = 2
 
 
 class NetworkConfig(Frozen):
@@ -96,11 +98,25 @@ class TrainingConfig(Frozen):
         "task (a temperature for several classes, a line for numbers); auto cross-validates.",
     )
     num_workers: int = Field(1, ge=1)
+    max_workers: int | None = Field(
+        None,
+        ge=1,
+        exclude_if=lambda number: number is None,
+        description="As many workers as find room, num_workers at least and these at most; a run "
+        "goes on with more or fewer, from its last epoch. Absent: always num_workers.",
+    )
     cpus_per_worker: float = Field(1.0, gt=0)
     threads_per_worker: int = Field(
         2, ge=1, description="Torch threads of a worker; 2 is one laptop."
     )
     use_gpu: bool = False
+    max_failures: int = Field(
+        MAX_FAILURES,
+        ge=0,
+        exclude_if=lambda number: number == MAX_FAILURES,
+        description="How often workers that fail are started again, after the last whole epoch; "
+        "machines that are taken away do not count.",
+    )
     window_days: int | None = Field(
         None, ge=7, description="Length of the window; absent: everything."
     )
@@ -117,3 +133,13 @@ class TrainingConfig(Frozen):
         "absent: within the figure's interval.",
         exclude_if=lambda value: value is None,
     )
+
+    @model_validator(mode="after")
+    def _check_workers(self) -> Self:
+        if self.max_workers is not None and self.max_workers < self.num_workers:
+            raise ValueError(
+                f"max_workers is at least num_workers {self.num_workers}, got {self.max_workers}"
+            )
+        if self.max_workers is not None and self.model == "trees":
+            raise ValueError("trees grow on num_workers; leave max_workers out")
+        return self

@@ -29,6 +29,8 @@ FIXED = {
     "training.stop_tolerance": JUDGES,
     "training.experiment": COSTS,
     "training.num_workers": COSTS,
+    "training.max_workers": COSTS,
+    "training.max_failures": COSTS,
     "training.cpus_per_worker": COSTS,
     "training.threads_per_worker": COSTS,
     "training.use_gpu": COSTS,

@@ -8,7 +8,6 @@ so that a run that was interrupted and resumed ends with the same weights as one
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,41 +17,13 @@ from app.model.networks import Network
 from app.model.outcomes import calibrated_loss
 from app.sections import TrainingConfig
 from app.training.averaging import WeightAverage
+from app.training.divergence import Broken, LossWatch, TrainingDiverged, refuse_broken
+from app.training.peers import Alone, Peers
+from app.training.progress import Step
 from app.training.rows import Rows
-from app.training.state import Epoch, FitState
+from app.training.state import Epoch, FitState, StageName
 
 WARMUP_STEPS = 100
-
-
-class TrainingDiverged(ValueError):
-    """The loss stopped being a number."""
-
-
-class Peers(Protocol):
-    """The other workers of a run."""
-
-    rank: int
-    size: int
-
-    def mean(self, value: float) -> float:
-        """Give the same mean to every worker."""
-
-    def smallest(self, value: int) -> int:
-        """Give the same minimum to every worker."""
-
-
-class Alone:
-    """A run of one worker."""
-
-    rank, size = 0, 1
-
-    def mean(self, value: float) -> float:
-        """Give the value back."""
-        return value
-
-    def smallest(self, value: int) -> int:
-        """Give the value back."""
-        return value
 
 
 @dataclass(frozen=True)
@@ -66,6 +37,8 @@ class Task:
     module: nn.Module
     """The network as its peers see it: wrapped when gradients are shared, else itself."""
     peers: Peers
+    stage: StageName = "search"
+    on_step: Callable[[Step], None] = lambda step: None
 
 
 def fit(
@@ -76,6 +49,7 @@ def fit(
     *,
     resume: FitState | None = None,
     on_epoch: Callable[[FitState], None] = lambda state: None,
+    on_step: Callable[[Step], None] = lambda step: None,
     module: nn.Module | None = None,
     peers: Peers | None = None,
 ) -> FitState:
@@ -85,15 +59,15 @@ def fit(
     calibrator will do: a season's different base rate then does not pass for a worse model. With
     `config.refit` the network then starts anew from its first weights and learns from the stop rows
     too, for as many epochs as were best: the latest days are worth more than any others.
-    `on_epoch` sees the state after each epoch. Raises TrainingDiverged when no epoch gave a finite
-    loss, ValueError without rows.
+    `on_epoch` sees the state after each epoch, `on_step` now and then how far an epoch is. Raises
+    TrainingDiverged when a loss is no number, ValueError without rows.
     """
     if not len(train) or not len(stop):
         raise ValueError(
             "training needs rows with known labels, "
             f"got {len(train)} to train and {len(stop)} to stop"
         )
-    task = Task(network, train, stop, config, module or network, peers or Alone())
+    task = Task(network, train, stop, config, module or network, peers or Alone(), on_step=on_step)
     first = _copy(network.state_dict())
     state = resume or FitState()
     if not state.is_searched(config):
@@ -106,11 +80,12 @@ def fit(
             network.load_state_dict(first)
             state = replace(state, weights={}, average={}, moments={})
         everything = train.and_(stop.part(task.peers.rank, task.peers.size))
-        stage = _Stage(replace(task, train=everything), state, state.refit_epochs)
+        stage = _Stage(replace(task, train=everything, stage="refit"), state, state.refit_epochs)
         while not state.is_finished(config):
             epoch = stage.advance(len(state.refit_epochs) + 1)
             state = replace(stage.seen(state), refit_epochs=(*state.refit_epochs, epoch))
             on_epoch(state)
+    refuse_broken(state.stage, state.final, config.learning_rate)
     network.load_state_dict(state.final)
     network.eval()
     return state
@@ -137,7 +112,8 @@ class _Stage:
     def advance(self, number: int) -> Epoch:
         """Run one epoch."""
         train_loss, num_rows = _train_epoch(self.task, self.optimizer, self.average, number)
-        return Epoch(number=number, num_rows=num_rows, train_loss=train_loss)
+        size = self.task.peers.size
+        return Epoch(number=number, num_rows=num_rows, train_loss=train_loss, num_workers=size)
 
     def seen(self, state: FitState) -> FitState:
         """Write down where the network is."""
@@ -157,15 +133,15 @@ def _search(state: FitState, stage: _Stage) -> FitState:
         stop_loss = task.peers.mean(_stop_loss(task))
     epoch = epoch.model_copy(update={"stop_loss": stop_loss})
     state = replace(stage.seen(state), epochs=(*state.epochs, epoch))
-    if math.isfinite(stop_loss) and state.is_best(stop_loss, task.config):
+    if not math.isfinite(stop_loss):
+        raise TrainingDiverged(
+            f"training diverged: the loss on the stop rows is {stop_loss} after epoch {number}; "
+            f"lower training.learning_rate, got {task.config.learning_rate}"
+        )
+    if state.is_best(stop_loss, task.config):
         is_early = number <= task.config.min_epochs
         lowest = stop_loss if is_early else min(stop_loss, state.best_loss)
         return replace(state, best=state.average, best_loss=lowest, best_epoch=number)
-    if not state.best:
-        raise TrainingDiverged(
-            f"the loss on the stop rows is {stop_loss} after the first epoch; "
-            f"lower training.learning_rate, got {task.config.learning_rate}"
-        )
     return state
 
 
@@ -181,6 +157,7 @@ def _train_epoch(
     order_N = task.train.draw_order().to(device)
     total = torch.zeros((), device=device)
     num_rows = 0
+    watch = LossWatch(num_steps, device, peers)
     task.module.train()
     for step in range(num_steps):
         rows_B = order_N[step * batch_rows : (step + 1) * batch_rows]
@@ -194,8 +171,25 @@ def _train_epoch(
         average.update()
         total += loss.detach() * len(rows_B)
         num_rows += len(rows_B)
+        if (broken := watch.saw(step, loss)) is not None:
+            batch = order_N[broken.step * batch_rows : (broken.step + 1) * batch_rows]
+            raise _diverged(task, broken, number, num_steps, numbers_NF[batch], batch)
+        if watch.is_due(step):
+            rows = num_rows * peers.size
+            task.on_step(Step(task.stage, number, step + 1, num_steps, rows, watch.recent))
     task.module.eval()
     return peers.mean(float(total) / num_rows), num_rows * peers.size
+
+
+def _diverged(
+    task: Task, broken: Broken, number: int, num_steps: int, numbers_BF: Tensor, rows_B: Tensor
+) -> TrainingDiverged:
+    config = task.config
+    rate = learning_rate(config, (number - 1) * num_steps + broken.step, num_steps * config.epochs)
+    where = f"the {task.stage}, epoch {number}, batch {broken.step + 1} of {num_steps}"
+    own = broken.worker == task.peers.rank
+    told = broken.explain(where, rate, (numbers_BF, rows_B) if own else None)
+    return TrainingDiverged(f"{told}; lower training.learning_rate, got {config.learning_rate}")
 
 
 def _steps_of_an_epoch(task: Task) -> tuple[int, int]:

@@ -1,16 +1,16 @@
 """What one training worker does: its shard into tensors once, then epochs with a checkpoint each.
 
 Knows Ray Train's worker side and the core in fitting.py; knows nothing of tables, bundles or the
-registry. Checkpoints are safetensors and JSON with a manifest; an incomplete or altered one is not
-resumed from.
+registry. Checkpoints are safetensors and JSON with a manifest; one that is not whole is not resumed
+from, but the one before.
 """
 
 import logging
 import os
-import tempfile
 import time
+import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import ray.data
@@ -18,22 +18,25 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed
+from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import prepare_model
 
-from app.contracts.circumstances import Surroundings
 from app.data.features import Encoded, InputShape
-from app.model.manifest import ArtifactAltered, read_folder, write_folder
 from app.model.networks import build_network
 from app.model.tasks import task_from
 from app.sections import TrainingConfig
 from app.training.boosting import Growth, grow
+from app.training.checkpoints import CheckpointFailed, Checkpoints, Kept, read_checkpoints
 from app.training.circumstances import sum_in_one_order, surroundings_here
+from app.training.divergence import TrainingDiverged
 from app.training.fitting import fit
+from app.training.progress import ProgressWriter, Step
 from app.training.rows import Rows
 from app.training.state import FitState
 from app.training.workers import add_workers, read_workers, write_workers
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class RayPeers:
@@ -67,6 +70,13 @@ class RayPeers:
         torch.distributed.all_gather(all_of_them, mine.to(device))
         return [bytes(each.cpu().numpy()).rstrip(b"\0").decode() for each in all_of_them]
 
+    def from_first(self, value: T) -> T:
+        """Give the first worker's value to every worker: without torch's group, for trees too."""
+        if self.size == 1:
+            return value
+        given: T = broadcast_from_rank_zero(value)
+        return given
+
     def _reduce(self, value: float, how: Any) -> float:
         if self.size == 1:
             return value
@@ -75,41 +85,62 @@ class RayPeers:
         return float(tensor.item())
 
 
-def train_loop(settings: dict[str, Any]) -> None:
-    """Run one worker.
+def train_loop(settings: dict[str, Any]) -> dict[str, str] | None:
+    """Run one worker; return why it will not go better when it is tried again, if that is so.
+
+    That is the kind of error and what it tells, for `raise_hopeless`.
 
     Settings: `training` and `shape` as JSON, the `task` as its fields, `fingerprint` of data and
-    settings.
+    settings, the `folder` of the run for the record of its progress.
     """
     config = TrainingConfig.model_validate_json(settings["training"])
-    shape = InputShape.model_validate_json(settings["shape"])
     torch.set_num_threads(min(config.threads_per_worker, os.cpu_count() or 1))
-    peers = RayPeers()
     if config.use_gpu and config.deterministic:
         sum_in_one_order()
+    peers, attempt = RayPeers(), uuid.uuid4().hex
+    folder, fingerprint = Path(settings["folder"]), settings["fingerprint"]
+    kept = _resume(folder, fingerprint, peers)
+    resume = kept.state if kept else None
+    workers = add_workers(read_workers(kept.files if kept else {}), _told(config, peers))
+    with Checkpoints(folder, fingerprint, attempt, write_workers(workers)) as checkpoints:
+        writer = ProgressWriter(folder, config, resume or FitState(), time.perf_counter, attempt)
+        reporter = _Reporter(peers, writer, checkpoints)
+        try:
+            # Where it died between the last epoch and the end, there is nothing left to train.
+            finished = resume if resume is not None and resume.is_finished(config) else None
+            reporter.end(finished or _train(settings, config, peers, resume, reporter))
+        except (TrainingDiverged, CheckpointFailed) as error:
+            # Raised, it would be tried again: the run is deterministic, and a disk stays full.
+            logger.error("%s", error)
+            return {"kind": type(error).__name__, "told": str(error)}
+    return None
+
+
+def _train(
+    settings: dict[str, Any],
+    config: TrainingConfig,
+    peers: RayPeers,
+    resume: FitState | None,
+    reporter: "_Reporter",
+) -> FitState:
+    """Train what is left, a network or trees."""
     train, stop = _shard("train", peers.rank, peers.size), _shard("stop")
-    resume, seen = _last_state(settings["fingerprint"])
-    workers = add_workers(seen, _told(config, peers))
-    reporter = _Reporter(settings["fingerprint"], peers.rank, workers)
-    if resume is not None and resume.is_finished(config):
-        # Died between the last epoch and the end of the run: there is nothing left but to say so.
-        reporter.report(resume, 0.0)
-        return
     task = task_from(settings["task"])
     if config.model == "trees":
         threads = torch.get_num_threads()
         growth = Growth(task, train, stop, config, threads, peers.rank, peers.size)
-        grow(growth, resume=resume, on_epoch=reporter.after_epoch)
-        return
+        return grow(growth, resume=resume, on_epoch=reporter.after_epoch)
+    shape = InputShape.model_validate_json(settings["shape"])
     torch.manual_seed(config.seed)
     network = build_network(config.network, shape, task).to(ray.train.torch.get_device())
-    fit(
+    return fit(
         network,
         train,
         stop,
         config,
         resume=resume,
         on_epoch=reporter.after_epoch,
+        on_step=reporter.step,
         module=prepare_model(network) if peers.size > 1 else network,
         peers=peers,
     )
@@ -124,45 +155,58 @@ def _told(config: TrainingConfig, peers: RayPeers) -> list[str]:
 
 
 class _Reporter:
-    """Report each epoch to Ray Train, with a checkpoint from rank 0."""
+    """Tell of each epoch; rank 0 writes its checkpoint while the next one is trained."""
 
-    def __init__(self, fingerprint: str, rank: int, workers: tuple[Surroundings, ...]) -> None:
-        self._fingerprint, self._rank, self._workers = fingerprint, rank, workers
-        self._since = time.perf_counter()
-        self._seconds, self._num_rows = 0.0, 0
+    def __init__(self, peers: RayPeers, writer: ProgressWriter, checkpoints: Checkpoints) -> None:
+        self._peers, self._writer, self._checkpoints = peers, writer, checkpoints
+
+    def step(self, step: Step) -> None:
+        if not self._peers.rank:
+            self._writer.step(step)
 
     def after_epoch(self, state: FitState) -> None:
-        now = time.perf_counter()
-        self._seconds += now - self._since
-        self._num_rows += state.latest.num_rows
-        self.report(state, self._num_rows / self._seconds)
-        self._since = time.perf_counter()
+        first = not self._peers.rank
+        rate = self._writer.after_epoch(state, write=first)
+        self._refuse_failure()
+        if first:
+            self._checkpoints.save(state)
+        ray.train.report(_metrics(state, rate))
+        self._writer.go_on()
 
-    def report(self, state: FitState, rows_per_second: float) -> None:
-        epoch = {"stage": state.stage, **state.latest.model_dump(exclude_none=True)}
-        metrics = {**epoch, "rows_per_second": rows_per_second}
-        if self._rank:
-            ray.train.report(metrics, checkpoint=None)
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            files = {**state.to_files(self._fingerprint), **write_workers(self._workers)}
-            write_folder(Path(folder), files)
-            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+    def end(self, state: FitState) -> None:
+        """Report the last checkpoint, once it is whole; Ray Train hears of no other."""
+        self._refuse_failure()
+        place = None if self._peers.rank else self._checkpoints.last(state)
+        ray.train.report(
+            _metrics(state, self._writer.rate),
+            checkpoint=place and ray.train.Checkpoint.from_directory(str(place)),
+            checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD,
+        )
+
+    def _refuse_failure(self) -> None:
+        """Raise CheckpointFailed on all workers together where the first could not write."""
+        told = None if self._peers.rank else self._checkpoints.failure()
+        if (told := self._peers.from_first(told)) is not None:
+            raise CheckpointFailed(told)
 
 
-def _last_state(fingerprint: str) -> tuple[FitState | None, tuple[Surroundings, ...]]:
-    """Read the latest checkpoint of this run and who worked on it; None to start anew."""
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        return None, ()
-    with checkpoint.as_directory() as folder:
-        try:
-            files = read_folder(Path(folder))
-        except ArtifactAltered as error:
-            # The run is deterministic: starting over costs time and changes nothing.
-            logger.warning("checkpoint not used, training starts over: %s", error)
-            return None, ()
-    return FitState.from_files(files, fingerprint), read_workers(files)
+def _metrics(state: FitState, rate: float) -> dict[str, Any]:
+    epoch = state.latest.model_dump(exclude_none=True)
+    return {"stage": state.stage, **epoch, "rows_per_second": rate}
+
+
+def _resume(folder: Path, fingerprint: str, peers: RayPeers) -> Kept | None:
+    """Read the latest whole checkpoint that every worker sees; None to start at the beginning."""
+    found = read_checkpoints(folder, fingerprint)
+    number = peers.from_first(max(found, default=0))
+    if not number:
+        return None
+    if number not in found:
+        raise RuntimeError(
+            f"the first worker goes on after epoch {number}, whose checkpoint is not whole here in "
+            f"{folder}; every worker must see the same folder"
+        )
+    return found[number]
 
 
 def _shard(name: str, rank: int = 0, size: int = 1) -> Rows:

@@ -16,6 +16,7 @@ from app.contracts.records import DatasetVersion, TrainingResult
 from app.contracts.rows import Frozen
 from app.model.manifest import write_file
 from app.training.assembly import SECTIONS
+from app.training.checkpoints import PREFIX
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 PLAN, RESULT, CIRCUMSTANCES = "plan.json", "result.json", "circumstances.json"
@@ -79,7 +80,7 @@ def begin_plan(config: Config, run: str, new: RunPlan) -> RunPlan:
     folder = run_folder(config, run)
     plan = find_plan(config, run)
     if plan is None:
-        if any(folder.glob("checkpoint*")):
+        if any(folder.glob("checkpoint*")) or any(folder.glob(f"{PREFIX}*")):
             raise ValueError(
                 f"run {run}: {folder} holds checkpoints and no {PLAN}, so that nobody can say what "
                 "they learned from; give this run another name"
@@ -96,6 +97,11 @@ def begin_plan(config: Config, run: str, new: RunPlan) -> RunPlan:
     plan = plan.model_copy(update={"resumed_with": (*plan.resumed_with, now)})
     _write(folder, PLAN, plan)
     return plan
+
+
+def fingerprint_of(config: Config, dataset: DatasetVersion) -> str:
+    """Name the rows and settings that checkpoints belong to."""
+    return f"{dataset.digest}-{dataset.end:%Y%m%dT%H%M%S}-{config.digest_of(*SECTIONS)}"
 
 
 def refuse_other_rows(before: DatasetVersion, now: DatasetVersion, run: str) -> None:

@@ -14,7 +14,6 @@ from ray.tune.search import Searcher
 
 from app.training.space import max_epochs
 from app.training.state import Epoch
-from app.training.train import MAX_FAILURES
 from app.training.tuning import Search
 
 
@@ -95,7 +94,7 @@ class StudySearcher(Searcher):
         """Close the trial; of a result after which it was stopped nothing was told before."""
         if result is not None:
             self.on_trial_result(trial_id, result)
-        broke = f"its process died or broke {MAX_FAILURES + 1} times; Ray's logs say more"
+        broke = "its process died or broke more than training.max_failures; Ray's logs say more"
         failure = self._failures.get(trial_id, broke if error else "")
         self._search.ended(self._numbers[trial_id], failure)
 

@@ -16,6 +16,8 @@ from torch import Tensor
 from app.contracts.rows import Frozen
 from app.sections import TrainingConfig
 
+StageName = Literal["search", "refit"]
+
 
 class Epoch(Frozen):
     """What one pass over the rows came to."""
@@ -24,6 +26,8 @@ class Epoch(Frozen):
     num_rows: int
     train_loss: float
     stop_loss: float | None = Field(None, description="Absent in a refit: no rows are left.")
+    num_workers: int = Field(1, ge=1, exclude_if=lambda number: number == 1)
+    """Who shared the rows: where it may change, no two runs are equal to the bit."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class FitState:
         return self.average if self.refit_epochs else self.best
 
     @property
-    def stage(self) -> Literal["search", "refit"]:
+    def stage(self) -> StageName:
         """What the last epoch belongs to."""
         return "refit" if self.refit_epochs else "search"
 

@@ -1,52 +1,115 @@
-"""Show a finished run in MLflow: parameters, figures, files.
+"""A training run in MLflow: parameters, losses as epochs end, figures and files at the end.
 
-Knows records and MLflow; knows nothing of how a model is trained. Everything is sent at the end, in
-a few calls: importing MLflow takes seconds, so it happens inside.
+Knows records and MLflow; knows nothing of how a model is trained, of threads or of the clock. The
+run is found again by its name, so that one that was interrupted goes on and a finished one is left
+as it is. Importing MLflow takes seconds, so it happens inside.
 """
 
 import json
 import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import Any, Literal, Self
 
 from app.config import Config
-from app.contracts.records import TrainingResult
+from app.contracts.records import DatasetVersion, TrainingResult
+from app.training.assembly import SECTIONS, code_version
+from app.training.state import Epoch, StageName
 
 MAX_VALUE_LENGTH = 500
+End = Literal["FAILED", "KILLED"]
+Ended = tuple[StageName, Epoch]
 
 
-def track(config: Config, result: TrainingResult, folder: Path) -> str:
-    """Record a training run, its versions and its bundle folder; returns MLflow's run id.
+class TrackedRun:
+    """One run as MLflow shows it, not finished yet."""
 
-    A run that is there already is left as it is.
-    """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    from mlflow.entities import Metric, Param, RunTag
-    from mlflow.tracking import MlflowClient
+    def __init__(self, client: Any, run_id: str, clock: Callable[[], datetime]) -> None:
+        """Hold an open run; `open_run` finds or makes it."""
+        self._client, self.run_id, self._clock = client, run_id, clock
+        self._sent = {
+            key: {metric.step for metric in client.get_metric_history(run_id, key)}
+            for key in ("train_loss", "refit_train_loss")
+        }
 
-    client = MlflowClient(tracking_uri=config.experiments_url)
+    @classmethod
+    def open(
+        cls, config: Config, run: str, dataset: DatasetVersion, clock: Callable[[], datetime]
+    ) -> Self | None:
+        """Begin a run, or go on in the one of this name; None when that one is finished."""
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(tracking_uri=config.experiments_url)
+        experiment = _experiment(client, config)
+        known = f"tags.mlflow.runName = '{run}' and tags.model = '{config.name}'"
+        for found in client.search_runs([experiment], known, max_results=1):
+            if found.info.status == "FINISHED":
+                return None
+            client.update_run(found.info.run_id, status="RUNNING")
+            return cls(client, found.info.run_id, clock)
+        from mlflow.entities import Param, RunTag
+
+        tags = {"model": config.name, **_origin(config, dataset)}
+        made = client.create_run(experiment, run_name=run, tags=tags)
+        client.log_batch(
+            made.info.run_id,
+            params=[Param(k, v[:MAX_VALUE_LENGTH]) for k, v in _parameters(config).items()],
+            tags=[RunTag("seed", str(config.training.seed))],
+        )
+        return cls(client, made.info.run_id, clock)
+
+    def epochs(self, ended: Iterable[Ended], rows_per_second: float | None = None) -> None:
+        """Send the losses of epochs that are not there yet, in one call."""
+        losses: list[tuple[str, float, int]] = []
+        for stage, epoch in ended:
+            key = "train_loss" if stage == "search" else "refit_train_loss"
+            if epoch.number in self._sent[key]:
+                continue
+            self._sent[key].add(epoch.number)
+            losses.append((key, epoch.train_loss, epoch.number))
+            if epoch.stop_loss is not None:
+                losses.append(("stop_loss", epoch.stop_loss, epoch.number))
+        if losses and rows_per_second is not None:
+            losses.append(("epoch_rows_per_second", rows_per_second, losses[-1][2]))
+        if losses:
+            self._log(losses)
+
+    def finish(self, result: TrainingResult, folder: Path) -> None:
+        """Send what came out, with every epoch that is missing and the bundle's files."""
+        self.epochs(_epochs_of(folder))
+        self._log([(key, value, 0) for key, value in _figures(result).items()])
+        self._client.set_tag(self.run_id, "digest", result.version.digest)
+        self._client.log_artifacts(self.run_id, str(folder), artifact_path="bundle")
+        self._client.set_terminated(self.run_id)
+
+    def fail(self, how: End, reason: str) -> None:
+        """Say that the run ended without a version; the same name again goes on in it."""
+        self._client.set_tag(self.run_id, "failure", reason[:MAX_VALUE_LENGTH])
+        self._client.set_terminated(self.run_id, status=how)
+
+    def _log(self, values: Sequence[tuple[str, float, int]]) -> None:
+        from mlflow.entities import Metric
+
+        at = int(self._clock().timestamp() * 1000)
+        metrics = [Metric(key, value, at, step) for key, value, step in values]
+        self._client.log_batch(self.run_id, metrics=metrics)
+
+
+def _experiment(client: Any, config: Config) -> str:
     name = config.training.experiment
-    found = client.get_experiment_by_name(name)
+    if found := client.get_experiment_by_name(name):
+        return str(found.experiment_id)
     location = (config.workspace / "experiments").as_uri()
-    experiment = (
-        found.experiment_id if found else client.create_experiment(name, artifact_location=location)
-    )
-    version = result.version
-    same = client.search_runs([experiment], f"tags.digest = '{version.digest}'", max_results=1)
-    if same:
-        return str(same[0].info.run_id)
-    run = client.create_run(experiment, run_name=version.run)
-    at = int(version.created_at.timestamp() * 1000)
-    figures = [Metric(key, value, at, 0) for key, value in _figures(result).items()]
-    for epoch in json.loads((folder / "card.json").read_bytes())["epochs"]:
-        figures += [
-            Metric(key, epoch[key], at, epoch["number"]) for key in ("train_loss", "stop_loss")
-        ]
-    params = [Param(key, value[:MAX_VALUE_LENGTH]) for key, value in _parameters(config).items()]
-    tags = [RunTag(key, value) for key, value in _tags(result).items()]
-    client.log_batch(run.info.run_id, metrics=figures, params=params, tags=tags)
-    client.log_artifacts(run.info.run_id, str(folder), artifact_path="bundle")
-    client.set_terminated(run.info.run_id)
-    return str(run.info.run_id)
+    return str(client.create_experiment(name, artifact_location=location))
+
+
+def _epochs_of(folder: Path) -> list[Ended]:
+    """Read a bundle's epochs from its card."""
+    card: Mapping[str, Any] = json.loads((folder / "card.json").read_bytes())
+    search: list[Ended] = [("search", Epoch.model_validate(epoch)) for epoch in card["epochs"]]
+    return search + [("refit", Epoch.model_validate(epoch)) for epoch in card["refit_epochs"]]
 
 
 def _figures(result: TrainingResult) -> dict[str, float]:
@@ -73,13 +136,10 @@ def _parameters(config: Config) -> dict[str, str]:
     return flat
 
 
-def _tags(result: TrainingResult) -> dict[str, str]:
-    version = result.version
+def _origin(config: Config, dataset: DatasetVersion) -> dict[str, str]:
     return {
-        "digest": version.digest,
-        "model": version.model,
-        "data_digest": version.dataset.digest,
-        "data_until": version.dataset.end.isoformat(),
-        "code_version": version.code_version,
-        "config_digest": version.config_digest,
+        "data_digest": dataset.digest,
+        "data_until": dataset.end.isoformat(),
+        "code_version": code_version(),
+        "config_digest": config.digest_of(*SECTIONS),
     }

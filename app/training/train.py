@@ -24,7 +24,6 @@ from ray.train import (
     FailureConfig,
     Result,
     RunConfig,
-    ScalingConfig,
     TrainingFailedError,
     UserCallback,
 )
@@ -42,20 +41,30 @@ from app.data.snapshots import load_snapshot
 from app.data.tables import open_tables
 from app.model.manifest import read_folder, write_file
 from app.registry.artifacts import Artifacts
-from app.sections import TrainingConfig
 from app.training.assembly import SECTIONS, Fitted, assemble
 from app.training.circumstances import circumstances_here
+from app.training.following import Follower
 from app.training.loop import train_loop
+from app.training.needs import RunFailed, raise_hopeless
 from app.training.plans import (
     RunPlan,
     begin_plan,
     find_result,
+    fingerprint_of,
     refuse_other_rows,
     run_folder,
     write_circumstances,
     write_result,
 )
+from app.training.progress import Unwatched, Watch
 from app.training.reporting import REPORT_FILE, report_on
+from app.training.room import (
+    Waiting,
+    refuse_too_large,
+    refuse_too_many,
+    scaling,
+    worker_environment,
+)
 from app.training.state import FitState
 from app.training.window import LIST, Window, encode_rows, open_window, required_columns
 from app.training.workers import read_workers
@@ -63,16 +72,6 @@ from app.training.workers import read_workers
 BLOCK_ROWS = 25_000
 # Small, so that preparing data finds room beside serving, the monitor and the steward on two cores.
 DATA_CPUS = 0.5
-MAX_FAILURES = 2
-# With spinning OpenMP threads, a neighbour on one core makes a step twenty times slower; passive
-# ones share it.
-WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "{threads}"}
-# Read by cuBLAS when it starts: without a workspace of fixed size it may sum in another order.
-DETERMINISTIC_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-
-
-class RunFailed(RuntimeError):
-    """The workers failed more often than a run is taken up again."""
 
 
 def train(
@@ -82,19 +81,23 @@ def train(
     created_at: datetime,
     *,
     reductions: Sequence[Reduction] = (),
+    watch: Watch | None = None,
 ) -> TrainingResult:
-    """Train on a snapshot and put the bundle into the artifact store.
+    """Train on a snapshot and put the bundle into the artifact store; `watch` hears how it goes.
 
     Resumes after the death of a worker or of this process from the last complete epoch. The same
     run again returns the same result. Raises ValueError when the name was used with other data or
-    settings, or when the rows cannot be trained on; SnapshotAltered when they are not those that
-    were pinned, nor those that the given reductions, made by erasures, left of them; RunFailed when
-    workers keep failing.
+    settings, when the rows cannot be trained on, or when the cluster can never hold the workers;
+    SnapshotAltered when the rows are not those that were pinned, nor those that the given
+    reductions, made by erasures, left of them; TrainingDiverged when a loss is no number; RunFailed
+    when workers keep failing.
     """
     if (finished := _finished(config, dataset, run)) is not None:
         return finished
     started = time.perf_counter()
     quieten_data()
+    watch = watch or Unwatched()
+    refuse_too_many(config.training)
     new = RunPlan(
         dataset=dataset,
         created_at=created_at,
@@ -102,13 +105,17 @@ def train(
         circumstances=circumstances_here(),
     )
     plan = begin_plan(config, run, new)
+    watch.phase(f"loading {plan.dataset.num_rows:,} rows")
     table = load_snapshot(
         open_tables(config), config.contract, plan.dataset, reductions, windows_of_any_size
     )
     window = open_window(config, table, plan.dataset.end)
+    watch.phase(f"fitting the encoder to {len(window.train):,} rows")
     encoder = _fit_encoder(config, window)
-    outcome = _fit_network(config, window, encoder, plan.dataset, run)
-    state = _best_state(outcome, _fingerprint(config, plan.dataset))
+    outcome = _fit_network(config, window, encoder, plan.dataset, run, watch)
+    raise_hopeless(run, outcome.return_value)  # type: ignore[attr-defined]
+    state = _best_state(outcome, fingerprint_of(config, plan.dataset))
+    watch.phase("calibrating, evaluating and storing the model")
     made_under = _made_under(new, outcome)
     # Neither the run's name nor its time: equal rows, settings and code make one bundle.
     fitted = assemble(config, window, encoder, state, {"dataset": plan.dataset.content})
@@ -164,16 +171,24 @@ def _fit_encoder(config: Config, window: Window) -> Encoder:
 
 
 def _fit_network(
-    config: Config, window: Window, encoder: Encoder, dataset: DatasetVersion, run: str
+    config: Config,
+    window: Window,
+    encoder: Encoder,
+    dataset: DatasetVersion,
+    run: str,
+    watch: Watch,
 ) -> Result:
     """Run the workers."""
-    fingerprint = _fingerprint(config, dataset)
-    trainer = make_trainer(config, window, encoder, fingerprint, run_folder(config, run))
+    folder = run_folder(config, run)
+    needs = refuse_too_large(config, window, encoder, watch)
+    watch.phase(f"encoding {len(window.labelled_train) + len(window.labelled_stop):,} rows")
+    trainer = make_trainer(config, window, encoder, fingerprint_of(config, dataset), folder)
+    watch.phase(f"starting {config.training.num_workers} worker(s)")
     try:
-        return trainer.fit()
+        with Follower(folder, watch, Waiting(needs)):
+            return trainer.fit()
     except TrainingFailedError as error:
-        *_, reason = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise RunFailed(f"run {run} failed {MAX_FAILURES + 1} times: {reason}") from error
+        raise RunFailed.after(run, config.training.max_failures + 1, str(error)) from error
 
 
 def make_trainer(
@@ -188,12 +203,13 @@ def make_trainer(
     training = config.training
     trainer_class = XGBoostTrainer if training.model == "trees" else TorchTrainer
     return trainer_class(
-        train_loop,
+        train_loop,  # type: ignore[arg-type]  # What it returns is Result.return_value.
         train_loop_config={
             "training": training.model_dump_json(),
             "shape": encoder.shape.model_dump_json(),
             "task": window.task.model_dump(),
             "fingerprint": fingerprint,
+            "folder": str(folder),
         },
         datasets={
             "train": _encoded(config.contract, encoder, window.labelled_train),
@@ -202,28 +218,16 @@ def make_trainer(
         # Ray would deal blocks to whoever asks first, so that no two runs were alike: every worker
         # reads all blocks, and keeps its own rows of those to train on.
         dataset_config=DataConfig(datasets_to_split=[]),
-        scaling_config=ScalingConfig(
-            num_workers=training.num_workers,
-            use_gpu=training.use_gpu,
-            resources_per_worker={"CPU": training.cpus_per_worker},
-        ),
+        scaling_config=scaling(training),
         run_config=RunConfig(  # type: ignore[call-arg]  # Typed as the version before.
             name=folder.name,
             storage_path=str(folder.parent),
-            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            failure_config=FailureConfig(max_failures=training.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             callbacks=list(callbacks),  # type: ignore[arg-type]
-            worker_runtime_env={"env_vars": _worker_environment(training)},
+            worker_runtime_env={"env_vars": worker_environment(training)},
         ),
     )
-
-
-def _worker_environment(training: TrainingConfig) -> dict[str, str]:
-    threads = training.threads_per_worker
-    chosen = {name: value.format(threads=threads) for name, value in WORKER_ENVIRONMENT.items()}
-    if training.use_gpu and training.deterministic:
-        chosen |= DETERMINISTIC_ENVIRONMENT
-    return chosen
 
 
 def _blocks(contract: Contract, table: pa.Table) -> ray.data.Dataset:
@@ -271,10 +275,6 @@ def _best_state(outcome: Result, fingerprint: str) -> FitState:
     assert outcome.checkpoint is not None
     with outcome.checkpoint.as_directory() as folder:
         return FitState.from_files(read_folder(Path(folder)), fingerprint)
-
-
-def _fingerprint(config: Config, dataset: DatasetVersion) -> str:
-    return f"{dataset.digest}-{dataset.end:%Y%m%dT%H%M%S}-{config.digest_of(*SECTIONS)}"
 
 
 def _report(config: Config, fitted: Fitted, run: str) -> None:

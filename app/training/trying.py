@@ -101,6 +101,10 @@ def fit_with_workers(
         Path(settings["folder"]),
         [TuneReportCallback()],  # type: ignore[no-untyped-call]
     ).fit()
+    ended: dict[str, str] | None = outcome.return_value  # type: ignore[attr-defined]
+    if ended is not None:
+        tune.report({"failure": ended["told"], "number": 0, "stop_loss": float("inf")})
+        return
     assert outcome.checkpoint is not None
     with outcome.checkpoint.as_directory() as folder:
         state = FitState.from_files(read_folder(Path(folder)), fingerprint)

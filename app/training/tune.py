@@ -30,7 +30,7 @@ from app.training.assembly import SECTIONS
 from app.training.plans import RunPlan, run_folder
 from app.training.searching import SpentStopper, StudySearcher, scheduler, trial_folder
 from app.training.study import Trials
-from app.training.train import DATA_CPUS, MAX_FAILURES, quieten_data
+from app.training.train import DATA_CPUS, quieten_data
 from app.training.trying import RowsActor, fit_alone, fit_with_workers
 from app.training.tuning import Search, SearchReport, Standing, report_of
 from app.training.window import open_window
@@ -160,7 +160,7 @@ def _run(config: Config, plan: SearchPlan, run: str, search: Search) -> None:
                 name=run,
                 storage_path=folder,
                 stop=SpentStopper(search),
-                failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+                failure_config=tune.FailureConfig(max_failures=config.training.max_failures),
                 verbose=0,
             ),
         ).fit()

@@ -11,7 +11,8 @@ import torch
 from app.model.evaluation import roc_auc
 from app.sections import TrainingConfig
 from app.training.assembly import new_network
-from app.training.fitting import TrainingDiverged, fit, learning_rate
+from app.training.divergence import TrainingDiverged
+from app.training.fitting import fit, learning_rate
 from app.training.rows import Rows
 from app.training.state import FitState
 from app.training.window import encode_rows
@@ -160,3 +161,25 @@ def test_workers_step_as_often_as_the_one_with_the_fewest_batches() -> None:
     state = fit(network, TRAIN, STOP, config, peers=TwoWorkers())
     # Three steps of half a batch, on each of two workers.
     assert state.epochs[0].num_rows == 3 * 32 * 2
+
+
+def test_a_run_that_goes_on_with_more_workers_ends_as_planned_and_says_so() -> None:
+    class SecondOfTwo:
+        rank, size = 1, 2
+
+        def mean(self, value: float) -> float:
+            return value
+
+        def smallest(self, value: int) -> int:
+            return value
+
+    config = settings(epochs=3, patience=3, min_epochs=3)
+    states: list[FitState] = []
+    network = new_network(make_config(Path(), network=config.network), ENCODER.shape)
+    fit(network, TRAIN, STOP, config, on_epoch=states.append)
+    network = new_network(make_config(Path(), network=config.network), ENCODER.shape)
+    state = fit(network, TRAIN.part(1, 2), STOP, config, resume=states[0], peers=SecondOfTwo())
+    assert [epoch.num_workers for epoch in state.epochs] == [1, 2, 2]
+    # Half the rows, in batches of half the size: as many steps, as many rows of all workers.
+    assert [epoch.num_rows for epoch in state.epochs] == [len(TRAIN)] * 3
+    assert state.epochs[-1].train_loss < state.epochs[0].train_loss

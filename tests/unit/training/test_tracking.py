@@ -1,18 +1,23 @@
-"""Runs as MLflow shows them."""
+"""Runs as MLflow shows them: while they run, when they end, when they are taken up again."""
 
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from app.config import Config
 from app.contracts.records import DatasetVersion, TrainingResult
-from app.training.assembly import fit_in_process
-from app.training.state import Epoch
-from app.training.study import TrialRecord
-from app.training.tracking import track
-from app.training.tracking_trials import TrackedSearch
-from app.training.tuning import SearchReport
+from app.training.assembly import Fitted, fit_in_process
+from app.training.live import LiveRun, shown_live
+from app.training.progress import ProgressWriter, RunProgress, read_progress
+from app.training.state import FitState
+from app.training.tracking import TrackedRun
 from tests.learning_world import END, START, make_config, make_rows
 
+pytestmark = pytest.mark.slow
+
+RUN = "orders-0001-retrain"
 DATASET = DatasetVersion(
     start=START,
     end=END,
@@ -26,68 +31,110 @@ DATASET = DatasetVersion(
 )
 
 
-@pytest.mark.slow
-def test_a_run_is_shown_once_with_figures_versions_and_bundle(tmp_path: Path) -> None:
+def clock() -> datetime:
+    return END
+
+
+def shown(config: Config) -> list[Any]:
     from mlflow.tracking import MlflowClient
 
-    config = make_config(tmp_path, epochs=2)
-    fitted = fit_in_process(config, make_rows(), END)
-    folder = tmp_path / "bundle"
-    digest = fitted.bundle.save(folder)
-    version = fitted.version(config, DATASET, "orders-0001-retrain", END)
-    result = TrainingResult(version=version, seconds=1.0, num_epochs=2, rows_per_second=1e4)
+    client = MlflowClient(tracking_uri=config.experiments_url)
+    found = client.get_experiment_by_name(config.training.experiment)
+    return list(client.search_runs([found.experiment_id])) if found else []
 
-    run_id = track(config, result, folder)
-    assert track(config, result, folder) == run_id
+
+def history(config: Config, run_id: str, key: str) -> list[int]:
+    from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=config.experiments_url)
-    run = client.get_run(run_id)
-    assert run.info.run_name == "orders-0001-retrain"
-    assert run.info.status == "FINISHED"
-    assert run.data.metrics["roc_auc"] == pytest.approx(fitted.evaluation.roc_auc.value)
+    return [metric.step for metric in client.get_metric_history(run_id, key)]
+
+
+def fitted(config: Config, folder: Path) -> tuple[Fitted, TrainingResult, list[RunProgress]]:
+    """Fit for real; give the records of each epoch too."""
+    folder.mkdir()
+    writer = ProgressWriter(folder, config.training, FitState(), lambda: 0.0, "one")
+    records = []
+
+    def after(state: FitState) -> None:
+        writer.after_epoch(state)
+        records.append(read_progress(folder))
+
+    made = fit_in_process(config, make_rows(), END, on_epoch=after)
+    made.bundle.save(folder / "bundle")
+    version = made.version(config, DATASET, RUN, END)
+    result = TrainingResult(version=version, seconds=1.0, num_epochs=2, rows_per_second=1e4)
+    return made, result, [record for record in records if record]
+
+
+def test_a_run_is_shown_while_it_runs_and_whole_when_it_ends(tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    config = make_config(tmp_path / "w", epochs=2)
+    (tmp_path / "w").mkdir()
+    made, result, records = fitted(config, tmp_path / "run")
+    live = LiveRun(config, RUN, DATASET, clock)
+    live.progress(records[0])
+    live.close()
+    (run,) = shown(config)
+    assert (run.info.run_name, run.info.status) == (RUN, "RUNNING")
     assert run.data.params["training.network.hidden"] == "16"
     assert run.data.params["features.num_bins"] == "8"
-    assert run.data.tags["digest"] == digest
     assert run.data.tags["data_digest"] == "0" * 32
-    assert len(client.get_metric_history(run_id, "stop_loss")) == 2
+    assert run.data.metrics["train_loss"] == made.state.epochs[0].train_loss
+    assert "roc_auc" not in run.data.metrics
+
+    # The process died; another one goes on in the same run.
+    live = LiveRun(config, RUN, DATASET, clock)
+    live.progress(records[-1])
+    live.finish(result, tmp_path / "run" / "bundle")
+    live.close()
+    (run,) = shown(config)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["roc_auc"] == pytest.approx(made.evaluation.roc_auc.value)
+    assert run.data.tags["digest"] == made.bundle.digest
+    run_id = run.info.run_id
+    assert history(config, run_id, "stop_loss") == [1, 2]
+    num_refitted = len(made.state.refit_epochs)
+    assert history(config, run_id, "refit_train_loss") == list(range(1, num_refitted + 1))
+    client = MlflowClient(tracking_uri=config.experiments_url)
     names = {Path(file.path).name for file in client.list_artifacts(run_id, "bundle")}
     assert {"weights.safetensors", "manifest.json"} <= names
 
+    # Finished is finished.
+    live = LiveRun(config, RUN, DATASET, clock)
+    live.finish(result, tmp_path / "run" / "bundle")
+    live.close()
+    (again,) = shown(config)
+    assert (again.info.run_id, again.info.status) == (run_id, "FINISHED")
+    assert history(config, run_id, "roc_auc") == [0]
 
-@pytest.mark.slow
-def test_a_search_and_its_trials_are_shown_once_also_after_a_resume(tmp_path: Path) -> None:
-    from mlflow.tracking import MlflowClient
 
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError("too hot"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
+)
+def test_a_run_that_fails_says_so_and_is_taken_up_again(
+    tmp_path: Path, error: BaseException, status: str
+) -> None:
     config = make_config(tmp_path)
-    epochs = tuple(
-        Epoch(number=number, num_rows=9, train_loss=0.6, stop_loss=loss)
-        for number, loss in ((1, 0.5), (2, 0.4))
-    )
-    values = {"training.learning_rate": 0.01}
-    first = TrialRecord(
-        number=0, values=values, state="complete", loss=0.4, epochs=epochs, seconds=2
-    )
-    second = TrialRecord(number=1, values=values, state="stopped", loss=0.5, epochs=epochs[:1])
-    at_ms = int(END.timestamp() * 1000)
-    TrackedSearch(config, DATASET, "search", at_ms).show(first, at_ms)
-    resumed = TrackedSearch(config, DATASET, "search", at_ms)
-    resumed.show(first, at_ms)
-    resumed.show(second, at_ms)
-    report = SearchReport(
-        run="search", model="orders", created_at=END, dataset=DATASET, space={}, num_wanted=2,
-        seconds=3, trials=(first, second),
-    )  # fmt: skip
-    resumed.close(report, at_ms)
+    with (
+        pytest.raises(type(error)),
+        shown_live(LiveRun(config, RUN, DATASET, clock)),
+    ):
+        raise error
+    (run,) = shown(config)
+    assert run.info.status == status
+    if status == "FAILED":
+        assert run.data.tags["failure"] == "too hot"
+    assert TrackedRun.open(config, RUN, DATASET, clock) is not None
+    (again,) = shown(config)
+    assert (again.info.run_id, again.info.status) == (run.info.run_id, "RUNNING")
 
-    client = MlflowClient(tracking_uri=config.experiments_url)
-    experiment = client.get_experiment_by_name(config.training.experiment).experiment_id
-    (parent,) = client.search_runs([experiment], "tags.kind = 'search'")
-    trials = client.search_runs([experiment], "tags.kind = 'trial'", order_by=["tags.trial"])
-    assert [run.info.status for run in trials] == ["FINISHED", "KILLED"]
-    assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
-    assert trials[0].data.params == {"training.learning_rate": "0.01"}
-    losses = client.get_metric_history(trials[0].info.run_id, "stop_loss")
-    assert [(each.step, each.value) for each in losses] == [(1, 0.5), (2, 0.4)]
-    assert parent.info.status == "FINISHED"
-    assert parent.data.metrics["best_loss"] == 0.4
-    assert parent.data.tags["best.training.learning_rate"] == "0.01"
+
+def test_an_mlflow_that_is_away_costs_a_warning_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "experiments.sqlite").write_bytes(b"this is no database" * 100)
+    with shown_live(LiveRun(make_config(tmp_path), RUN, DATASET, clock)) as live:
+        live.fail("FAILED", "for a reason")
+    assert "the run is not shown in MLflow" in caplog.text
