@@ -19,7 +19,7 @@ from app.ledger.clock import read_clock
 from app.ledger.database import open_ledger
 from app.model.manifest import write_file
 from app.session import session
-from app.training.plans import run_folder
+from app.training.plans import fresh_run, run_folder
 from app.training.settings_text import write_settings
 from app.training.study import TrialRecord
 from app.training.tracking_trials import TrackedSearch
@@ -47,7 +47,7 @@ def main(
     with user_errors():
         settings = load_config(config, set_ or [])
         now = _now(settings)
-        name = run or f"{settings.name}-tune-{now:%Y%m%dT%H%M%S}"
+        name = run or fresh_run(settings, f"{settings.name}-tune-{now:%Y%m%dT%H%M%S}")
         plan = find_search(settings, name) or begin_search(
             settings, _pin(settings, _utc(until) if until else now), name, now
         )

@@ -4,7 +4,6 @@ Knows trials, pixels and numbers; knows nothing of pages or of how trials are fi
 from the page's style by class names.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ TOP, HEIGHT = 14.0, 250.0
 SMALL, SMALL_HEIGHT = 330.0, 170.0
 # Trials that went astray would press all others into one line.
 SHOWN_SHARE = 0.9
+# So many times the spread of those that came to their end is shown above them.
+REACH = 2.0
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,18 @@ def kind_of(trial: TrialRecord, best: TrialRecord | None) -> str:
     return trial.state
 
 
-def loss_scale(values: Sequence[float], top: float, height: float) -> Scale:
-    """Scale losses so that the good ones are told apart; the worst are held at the top."""
+def loss_scale(
+    values: Sequence[float], top: float, height: float, ended: Sequence[float] = ()
+) -> Scale:
+    """Scale losses so that the good ones are told apart; the worst are held at the top.
+
+    `ended` are those of trials that came to their end: what lies far above them is not told apart.
+    """
     ordered = sorted(values)
     shown = ordered[: max(math.ceil(len(ordered) * SHOWN_SHARE), min(len(ordered), 2))]
+    if len(set(ended)) > 1:
+        reach = max(ended) + REACH * (max(ended) - min(ended))
+        shown = [value for value in ordered if value <= reach]
     low, high = (shown[0], shown[-1]) if shown else (0.0, 1.0)
     air = max((high - low) * 0.06, abs(high) * 1e-4, 1e-9)
     return Scale(low - air, high + air, top, top + height)
@@ -131,7 +140,7 @@ def progress_figure(trials: Sequence[TrialRecord]) -> Markup:
     """Draw each trial's loss in the order they were begun, and the best so far as a line."""
     best = best_of(tuple(trials))
     known = [trial for trial in trials if trial.loss is not None]
-    scale = loss_scale([trial.loss for trial in known if trial.loss is not None], TOP, 200.0)
+    scale = loss_scale(_losses(known), TOP, 200.0, _losses(known, "complete"))
     left, right = LEFT, WIDTH - RIGHT
     most = max((trial.number for trial in trials), default=0)
 
@@ -165,8 +174,8 @@ def setting_figure(key: str, dimension: Dimension, trials: Sequence[TrialRecord]
     """Draw one setting against the loss of the trials."""
     best = best_of(tuple(trials))
     known = [trial for trial in trials if trial.loss is not None]
-    losses = [trial.loss for trial in known if trial.loss is not None]
-    scale = loss_scale(losses, 34.0, SMALL_HEIGHT - 34.0)
+    ended = _losses(known, "complete")
+    scale = loss_scale(_losses(known), 34.0, SMALL_HEIGHT - 34.0, ended)
     axis = Axis(dimension, 52.0, SMALL - 14.0)
     drawn = [words(0.0, 14.0, key, "setting"), _losses_grid(scale, 46.0, SMALL - 8.0, 3)]
     for at, text in axis.marks():
@@ -188,7 +197,7 @@ def parallel_figure(space: dict[str, Dimension], trials: Sequence[TrialRecord]) 
     places = [70.0 + i * (WIDTH - 150.0) / max(len(names) - 1, 1) for i in range(len(names))]
     top, bottom = 44.0, 264.0
     # Low losses stand at the bottom, as everywhere on the page.
-    scale = loss_scale([t.loss for t in known if t.loss is not None], top, bottom - top)
+    scale = loss_scale(_losses(known), top, bottom - top, _losses(known, "complete"))
     axes = {key: Axis(space[key], bottom, top) for key in sorted(space)}
     drawn = []
     for index, (name, x) in enumerate(zip(names, places, strict=True)):
@@ -211,6 +220,10 @@ def parallel_figure(space: dict[str, Dimension], trials: Sequence[TrialRecord]) 
             for y, (_, text) in zip(ys, marks, strict=True)
         ]
     return _figure("Every trial through all settings", drawn, WIDTH, bottom + 18)
+
+
+def _losses(trials: Sequence[TrialRecord], state: str = "") -> list[float]:
+    return [t.loss for t in trials if t.loss is not None and state in ("", t.state)]
 
 
 def _rank(trial: TrialRecord, known: Sequence[TrialRecord]) -> int:
@@ -239,8 +252,7 @@ def tip(trial: TrialRecord) -> str:
 
 def _losses_grid(scale: Scale, left: float, right: float, wanted: int = 5) -> Markup:
     marks = ticks(scale.low, scale.high, wanted)
-    steps = [b - a for a, b in itertools.pairwise(marks)]
-    digits = max(0, math.ceil(-math.log10(min(steps)) - 1e-9)) if steps else 4
+    digits = next((d for d in range(9) if all(round(m, d) == m for m in marks)), 9)
     return join(
         join(
             [

@@ -77,8 +77,8 @@ READING = (
     ),
     (
         "Scales",
-        "Where trials went far astray, the worst tenth is held at the upper edge, so that the good "
-        "ones can be told apart.",
+        "Losses far above those of trials that came to their end are held at the upper edge, so "
+        "that the good ones can be told apart.",
     ),
 )
 

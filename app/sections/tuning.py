@@ -18,7 +18,7 @@ Scalar = bool | int | float | str
 Kind = Literal["uniform", "log_uniform", "integer", "log_integer", "choice"]
 SECTIONS: dict[str, type[BaseModel]] = {"training": TrainingConfig, "features": FeaturesConfig}
 JUDGES = "it decides by which rows or which rule a trial is judged, and the same must judge all"
-COSTS = "it decides where a model is trained, not what it is made of"
+COSTS = "it decides how a model is trained or shown, not what it is made of"
 FIXED = {
     "training.split": JUDGES,
     "training.seed": JUDGES,
@@ -29,9 +29,13 @@ FIXED = {
     "training.stop_tolerance": JUDGES,
     "training.experiment": COSTS,
     "training.num_workers": COSTS,
+    "training.max_workers": COSTS,
+    "training.max_failures": COSTS,
     "training.cpus_per_worker": COSTS,
     "training.threads_per_worker": COSTS,
     "training.use_gpu": COSTS,
+    "training.deterministic": COSTS,
+    "training.repeat_tolerance": COSTS,
 }
 
 

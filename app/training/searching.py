@@ -83,15 +83,17 @@ class StudySearcher(Searcher):
         if "failure" in result:
             self._failures[trial_id] = result["failure"]
             return
-        epoch = Epoch.model_validate(
-            {name: result[name] for name in Epoch.model_fields if name in result}
-        )
+        if "number" not in result:
+            return
+        epoch = Epoch.model_validate({n: result[n] for n in Epoch.model_fields if n in result})
         self._search.heard(self._numbers[trial_id], epoch, result.get("epoch_seconds", 0.0))
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Close the trial."""
+        """Close the trial; of a result after which it was stopped nothing was told before."""
+        if result is not None:
+            self.on_trial_result(trial_id, result)
         broke = "its process died or broke more than training.max_failures; Ray's logs say more"
         failure = self._failures.get(trial_id, broke if error else "")
         self._search.ended(self._numbers[trial_id], failure)

@@ -85,11 +85,13 @@ def fit_alone(settings: dict[str, Any], rows: Any, dataset: str, threads: int) -
         tune.report({"failure": str(error), "number": 0, "stop_loss": float("inf")})
 
 
-def fit_with_workers(settings: dict[str, Any], rows: Any, parts: Any, dataset: str) -> None:
+def fit_with_workers(
+    settings: dict[str, Any], rows: Any, parts: tuple[pa.Table, Split], dataset: str
+) -> None:
     """Fit one trial on workers of Ray Train, which keeps its checkpoints in the trial's folder."""
     config = Config.model_validate_json(settings["config"])
     encoder = ray.get(rows.encoder.remote(config.features.model_dump_json()))
-    table, split = ray.get(parts)
+    table, split = parts
     fingerprint = _fingerprint(config, dataset)
     outcome = make_trainer(
         config,

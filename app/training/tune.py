@@ -39,6 +39,8 @@ from app.training.window import open_window
 ENVIRONMENT = {
     # Nothing of a trial is written but what the study keeps.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Its newer output writes to stdout whatever the verbosity, where a job's record belongs.
+    "RAY_AIR_NEW_OUTPUT": "0",
     # The job itself listens to Ctrl-C, and ends trials at their next epoch.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }

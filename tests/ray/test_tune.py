@@ -39,11 +39,11 @@ def test_a_search_tries_stops_laggards_and_goes_on_with_more_trials(tmp_path: Pa
     assert report.num_of("complete") + report.num_of("stopped") == 6
     assert report.num_of("stopped") >= 1
     assert all(len(t.epochs) == 6 for t in report.trials if t.state == "complete")
-    assert all(len(t.epochs) < 6 for t in report.trials if t.state == "stopped")
+    # With a grace of 1 and a factor of 3, trials are compared after one epoch and after three.
+    assert {len(t.epochs) for t in report.trials if t.state == "stopped"} <= {1, 3}
     assert report.trials[0].values["training.learning_rate"] == config.training.learning_rate
     assert report.best is not None
     assert report.best.loss <= report.trials[0].loss
-    # The loss is that of this process with the trial's settings.
     assert not list((tmp_path / "runs" / "search").glob("trials/*"))
 
     # The same name with more trials is the same search: what was tried is not tried again.

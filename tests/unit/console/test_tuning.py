@@ -95,3 +95,8 @@ def test_a_trial_gone_astray_does_not_press_the_others_together() -> None:
     scale = loss_scale([0.30 + i / 1000 for i in range(19)] + [9.0], 0.0, 100.0)
     assert scale.high < 0.33
     assert scale.y(9.0) == 0.0
+
+
+def test_what_lies_far_above_the_trials_that_ended_is_held_at_the_edge() -> None:
+    scale = loss_scale([0.30, 0.31, 0.32, 0.40, 0.45], 0.0, 100.0, [0.30, 0.31])
+    assert 0.32 < scale.high < 0.33

@@ -51,7 +51,7 @@ def test_a_dimension_can_be_changed_on_the_command_line() -> None:
         ("{training.epochs: {integr: [1, 2]}}", "training.epochs.integr: unknown key"),
         ("{training.split.by: {choice: [day, id]}}", "cannot be tuned: it decides by which rows"),
         ("{training.seed: {integer: [1, 9]}}", "cannot be tuned"),
-        ("{training.num_workers: {integer: [1, 2]}}", "cannot be tuned: it decides where"),
+        ("{training.num_workers: {integer: [1, 2]}}", "cannot be tuned: it decides how"),
     ],
 )
 def test_a_mistake_in_the_space_is_answered_when_the_file_loads(space: str, says: str) -> None:
