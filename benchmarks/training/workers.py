@@ -133,13 +133,16 @@ def run(
     Beside that, the seconds until the workers began and until all was done. Needs a Ray session.
     """
     rows, num_numbers = size
+    # Ray Train takes a checkpoint that lies where it would have put it.
+    run_folder = folder / f"workers-{num_workers}"
+    run_folder.mkdir()
     train, stop = _encoded(rows, num_numbers, 1), _encoded(STOP_ROWS, num_numbers, 2)
     product = {
         "training": config.model_dump_json(),
         "shape": shape_of(num_numbers).model_dump_json(),
         "task": BinaryTask().model_dump(),
         "fingerprint": "benchmark",
-        "folder": str(folder),
+        "folder": str(run_folder),
     }
     began = time.time()
     result = TorchTrainer(
@@ -161,7 +164,7 @@ def run(
             num_workers=num_workers, resources_per_worker={"CPU": 1 / num_workers}
         ),
         run_config=RunConfig(  # type: ignore[call-arg]  # Typed as the version before.
-            name=f"workers-{num_workers}",
+            name=run_folder.name,
             storage_path=str(folder),
             worker_runtime_env={"env_vars": worker_environment(config)},
         ),
