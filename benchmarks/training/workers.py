@@ -137,18 +137,11 @@ def run(
     run_folder = folder / f"workers-{num_workers}"
     run_folder.mkdir()
     train, stop = _encoded(rows, num_numbers, 1), _encoded(STOP_ROWS, num_numbers, 2)
-    product = {
-        "training": config.model_dump_json(),
-        "shape": shape_of(num_numbers).model_dump_json(),
-        "task": BinaryTask().model_dump(),
-        "fingerprint": "benchmark",
-        "folder": str(run_folder),
-    }
     began = time.time()
     result = TorchTrainer(
         one_worker if num_workers == 1 else two_workers,
         train_loop_config={
-            "product": product,
+            "product": _product_settings(config, num_numbers, run_folder),
             "rounds": rounds,
             "num_numbers": num_numbers,
             "folder": str(folder),
@@ -174,6 +167,17 @@ def run(
         found["start_s"] = round(found.pop("entered") - began, 2)
         found["first_batch_s"] = (result.metrics or {})["first_batch_s"]
     return {**found, "fit_s": round(time.time() - began, 2)}
+
+
+def _product_settings(config: TrainingConfig, num_numbers: int, folder: Path) -> dict[str, Any]:
+    """Give what the product's own loop is run with."""
+    return {
+        "training": config.model_dump_json(),
+        "shape": shape_of(num_numbers).model_dump_json(),
+        "task": BinaryTask().model_dump(),
+        "fingerprint": "benchmark",
+        "folder": str(folder),
+    }
 
 
 def _encoded(rows: int, num_numbers: int, seed: int) -> ray.data.Dataset:
