@@ -9,6 +9,7 @@ import ast
 import functools
 import importlib.metadata
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
@@ -393,6 +394,35 @@ def test_what_is_imported_is_declared() -> None:
                 do = "add it to dependencies in pyproject.toml, or do without"
                 found.append(Violation(source.path, line, f"imports {top}, undeclared", do))
     assert not found, report(found)
+
+
+def test_every_module_is_imported_where_no_extra_is_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    optional = {
+        canonicalize_name(Requirement(line).name)
+        for name, lines in extras.items()
+        if name != "dev"
+        for line in lines
+    }
+    owners = importlib.metadata.packages_distributions()
+    absent = [
+        top
+        for top, names in owners.items()
+        if optional & {canonicalize_name(name) for name in names}
+    ]
+    assert "xgboost" in absent
+    modules = [
+        source.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for source in sources("app", "jobs")
+    ]
+    # A module that is None cannot be imported, by whoever asks for it.
+    lines = [f"sys.modules[{name!r}] = None" for name in absent]
+    program = "\n".join(["import importlib, sys", *lines, f"for name in {modules!r}:"])
+    program += "\n    importlib.import_module(name)"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_every_dependency_is_pinned_and_installed_as_pinned() -> None:

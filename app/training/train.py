@@ -24,8 +24,8 @@ from ray.train import (
     TrainingFailedError,
     UserCallback,
 )
+from ray.train.data_parallel_trainer import DataParallelTrainer
 from ray.train.torch import TorchTrainer
-from ray.train.xgboost import XGBoostTrainer
 
 from app.config import Config
 from app.contracts.erasure import Reduction
@@ -36,7 +36,9 @@ from app.data.snapshots import load_snapshot
 from app.data.tables import open_tables
 from app.data.windows import window_values
 from app.model.manifest import read_folder, write_file
+from app.model.trees import xgboost
 from app.registry.artifacts import Artifacts
+from app.sections import TrainingConfig
 from app.training.assembly import SECTIONS, Fitted, assemble
 from app.training.blocks import encoded_blocks, fit_encoder
 from app.training.checkpoints import CheckpointFailed
@@ -168,7 +170,7 @@ def _fit_on_workers(
     encoder = fit_encoder(config, window)
     outcome = _fit_network(config, window, encoder, dataset, run, watch)
     raise_hopeless(run, outcome.return_value)  # type: ignore[attr-defined]
-    return encoder, _trained(outcome, fingerprint_of(config, dataset))
+    return encoder, read_trained(outcome, fingerprint_of(config, dataset))
 
 
 def _fit_network(
@@ -199,11 +201,10 @@ def make_trainer(
     fingerprint: str,
     folder: Path,
     callbacks: Sequence[UserCallback] = (),
-) -> TorchTrainer | XGBoostTrainer:
+) -> DataParallelTrainer:
     """Make the trainer of a run, which keeps its checkpoints in a folder and goes on from them."""
     training = config.training
-    trainer_class = XGBoostTrainer if training.model == "trees" else TorchTrainer
-    return trainer_class(
+    return _trainer_class(training)(
         train_loop,  # type: ignore[arg-type]  # What it returns is Result.return_value.
         train_loop_config={
             "training": training.model_dump_json(),
@@ -231,8 +232,18 @@ def make_trainer(
     )
 
 
-def _trained(outcome: Result, fingerprint: str) -> Trained:
-    """Read the last state and what the workers saw of themselves."""
+def _trainer_class(training: TrainingConfig) -> type[DataParallelTrainer]:
+    """Choose the trainer. Raises ValueError for trees where XGBoost, an extra, is not installed."""
+    if training.model == "network":
+        return TorchTrainer
+    xgboost()
+    from ray.train.xgboost import XGBoostTrainer
+
+    return XGBoostTrainer
+
+
+def read_trained(outcome: Result, fingerprint: str) -> Trained:
+    """Read the last state of a run on workers, and what they saw of themselves."""
     if outcome.error is not None:
         raise outcome.error
     assert outcome.checkpoint is not None
