@@ -30,9 +30,7 @@ from app.sections import (
     TrainingConfig,
     TuningConfig,
 )
-
-# Says where a run is computed, not what.
-WHERE = {"training": {"resident", "placement"}}
+from app.sections.training import WHERE
 
 
 class ConfigError(ValueError):
@@ -130,7 +128,7 @@ class Config(Frozen):
 
         Where a run is computed is left out: the same model comes of it.
         """
-        document = self.model_dump(mode="json", exclude=WHERE)
+        document = self.model_dump(mode="json", exclude={"training": set(WHERE)})
         chosen = {name: document[name] for name in sections}
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -150,24 +148,23 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{file}: not YAML: {error}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{file}: expected sections with keys, got {type(document).__name__}")
-    for override in overrides:
-        _override(document, override)
-    try:
-        config = Config.model_validate(document)
-    except ValidationError as error:
-        raise ConfigError(f"{file}: {_explain(error)}") from None
+    config = _validated(document, overrides, str(file))
     return config.model_copy(update={"workspace": config.workspace.expanduser().absolute()})
 
 
 def override_config(config: Config, overrides: Sequence[str]) -> Config:
     """Apply `section.key=value` overrides to a configuration. Raises ConfigError."""
-    document = config.model_dump(mode="json")
+    return _validated(config.model_dump(mode="json"), overrides, "--set")
+
+
+def _validated(document: dict[str, object], overrides: Sequence[str], where: str) -> Config:
+    """Apply overrides to a document, in place, and read it. Raises ConfigError."""
     for override in overrides:
         _override(document, override)
     try:
         return Config.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(f"--set: {_explain(error)}") from None
+        raise ConfigError(f"{where}: {_explain(error)}") from None
 
 
 def show_config(config: Config) -> str:

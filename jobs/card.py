@@ -16,6 +16,7 @@ from app.model.bundle import ModelBundle
 from app.monitoring.versions import gated_evaluation
 from app.registry.artifacts import Artifacts
 from app.registry.store import list_versions, read_roles
+from app.training.plans import run_folder
 from app.training.reporting import find_report
 from jobs.options import ConfigFile, Overrides
 from jobs.outcome import report, user_errors
@@ -90,7 +91,7 @@ def read_card(config: Config, ledger: Ledger, version: ModelVersion, file: Path)
         bundle.card,
         config_file=str(file),
         role=role_of(version.digest, read_roles(ledger, config.name)),
-        report=find_report(config.workspace / "runs" / version.run),
+        report=find_report(run_folder(config, version.run)),
         gate=gated_evaluation(ledger, version),
     )
 

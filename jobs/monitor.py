@@ -10,7 +10,6 @@ from app.config import Config, load_config
 from app.console.as_known import render_as_known
 from app.contracts.targets import require_binary
 from app.data.tables import open_tables
-from app.ledger.clock import read_clock
 from app.ledger.database import open_ledger
 from app.monitoring.as_known import (
     PerformanceAsKnown,
@@ -21,6 +20,7 @@ from app.monitoring.as_known import (
 from app.monitoring.monitor import await_monitor, start_monitor
 from app.monitoring.tail import Tail
 from app.session import session
+from jobs.moments import now_of, utc
 from jobs.options import DEFAULT_CONFIG, ConfigFile, Overrides
 from jobs.outcome import report, stay, user_errors
 
@@ -79,8 +79,8 @@ def ask(
     world: bool = False,
 ) -> Question:
     """Complete a question; without a start it looks back over one window of evidence."""
-    at, until = _utc(at), _utc(end or at)
-    since = _utc(start) if start else until - timedelta(config.monitoring.window_days)
+    at, until = utc(at), utc(end or at)
+    since = utc(start) if start else until - timedelta(config.monitoring.window_days)
     return Question(since, until, at, version=version, by_arrival=not world)
 
 
@@ -90,11 +90,7 @@ def run_as_known(config: Config, question: Question) -> PerformanceAsKnown:
         raise ValueError(
             f"workspace: {config.workspace} holds no ledger; start the model or set another one"
         )
-    ledger = open_ledger(config.ledger_url)
-    try:
-        now = read_clock(ledger, config, datetime.now(UTC)).now
-    finally:
-        ledger.close()
+    now = now_of(config)
     if question.at > now:
         raise ValueError(
             f"--as-known-at {question.at.isoformat()} is in the future, it is {now.isoformat()}; "
@@ -125,10 +121,6 @@ def run_once(config: Config) -> dict[str, object]:
         "num_unknown_labels": tail.state.num_unknown_labels,
         "evidence": [item.model_dump(mode="json") for item in tick.evidence],
     }
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 if __name__ == "__main__":

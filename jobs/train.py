@@ -4,7 +4,7 @@ import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -15,9 +15,6 @@ from app.config import Config, load_config
 from app.console.repetition import render_differences, render_repetition
 from app.contracts.erasure import Reduction
 from app.contracts.records import DatasetVersion, TrainingResult
-from app.data.snapshots import take_snapshot
-from app.data.tables import open_tables
-from app.ledger.clock import read_clock
 from app.ledger.database import open_ledger
 from app.registry.artifacts import Artifacts
 from app.registry.store import register_version
@@ -31,7 +28,9 @@ from app.training.plans import RunPlan, find_plan, find_result, fresh_run
 from app.training.progress import Watches
 from app.training.repeating import Repetition
 from app.training.train import train
+from app.training.window import pin_window
 from jobs import card
+from jobs.moments import now_of, utc
 from jobs.options import ConfigFile, Overrides
 from jobs.outcome import report, user_errors
 from jobs.progress import shown
@@ -85,10 +84,12 @@ def main(
             if not repetition.as_expected:
                 raise typer.Exit(1)
             return
-        now = _now(settings)
-        moment = _utc(until) if until else now
+        now = now_of(settings)
+        moment = utc(until) if until else now
         begun = find_plan(settings, run) if run else None
-        plan = begun or _plan(settings, _utc(start) if start else None, moment)
+        plan = begun or RunPlan(
+            dataset=pin_window(settings, moment, utc(start) if start else None), created_at=moment
+        )
         name = run or fresh_run(settings, f"{settings.name}-{now:%Y%m%dT%H%M%S}")
         typer.echo(
             f"run {name}: {plan.dataset.num_known:,} outcomes of {plan.dataset.num_rows:,} rows "
@@ -121,7 +122,7 @@ def repeat_run(
         console.print(f"the snapshot is smaller now, {original.check.reason}: no bit can be asked")
     console.print(f"run {name}: makes {first} again", highlight=False)
     with session(original.config):
-        repetition = make_again(original, name, _now(config), _train_again)
+        repetition = make_again(original, name, now_of(config), _train_again)
     console.print(render_repetition(repetition))
     return repetition, find_result(config, name)
 
@@ -151,17 +152,6 @@ def _tell(result: TrainingResult) -> None:
         f"{result.rows_per_second:,.0f} rows/s; on the stop rows "
         f"{result.version.evaluation.headline}",
         err=True,
-    )
-
-
-def _plan(config: Config, start: datetime | None, until: datetime) -> RunPlan:
-    """Pin the rows before `until` with their outcomes as known then."""
-    days = config.training.window_days
-    if start is None and days is not None:
-        start = until - timedelta(days=days)
-    tables = open_tables(config)
-    return RunPlan(
-        dataset=take_snapshot(tables, config.contract, start, until, until), created_at=until
     )
 
 
@@ -195,19 +185,6 @@ def _shown_live(config: Config, run: str, plan: RunPlan, wanted: bool) -> Iterat
         return
     with shown_live(LiveRun(config, run, plan.dataset, lambda: datetime.now(UTC))) as live:
         yield live
-
-
-def _now(config: Config) -> datetime:
-    ledger = open_ledger(config.ledger_url)
-    try:
-        return read_clock(ledger, config, datetime.now(UTC)).now
-    finally:
-        ledger.close()
-
-
-def _utc(moment: datetime) -> datetime:
-    """Take a time without a zone as UTC."""
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 if __name__ == "__main__":

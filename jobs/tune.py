@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,12 +11,7 @@ import yaml
 
 from app.config import Config, load_config
 from app.console.tuning import write_tuning_page
-from app.contracts.records import DatasetVersion
 from app.data.locks import locked
-from app.data.snapshots import take_snapshot
-from app.data.tables import open_tables
-from app.ledger.clock import read_clock
-from app.ledger.database import open_ledger
 from app.model.manifest import write_file
 from app.session import session
 from app.training.plans import fresh_run, run_folder
@@ -25,6 +20,8 @@ from app.training.study import TrialRecord
 from app.training.tracking_trials import TrackedSearch
 from app.training.tune import SearchPlan, begin_search, find_search, open_trials, run_search
 from app.training.tuning import SearchReport, Standing, best_values, report_of, summary
+from app.training.window import pin_window
+from jobs.moments import now_of, utc
 from jobs.options import ConfigFile, Overrides
 from jobs.outcome import Ending, report, user_errors
 
@@ -46,10 +43,10 @@ def main(
     """Try settings within tuning.space until the budget is spent, and write the best as YAML."""
     with user_errors():
         settings = load_config(config, set_ or [])
-        now = _now(settings)
+        now = now_of(settings)
         name = run or fresh_run(settings, f"{settings.name}-tune-{now:%Y%m%dT%H%M%S}")
         plan = find_search(settings, name) or begin_search(
-            settings, _pin(settings, _utc(until) if until else now), name, now
+            settings, pin_window(settings, utc(until) if until else now), name, now
         )
         folder = run_folder(settings, name)
         try:
@@ -182,28 +179,8 @@ def _written(overrides: Sequence[str]) -> dict[str, Any]:
     return {key.strip(): yaml.safe_load(text) for key, _, text in pairs}
 
 
-def _pin(config: Config, until: datetime) -> DatasetVersion:
-    """Pin the rows before `until` with their outcomes as known then."""
-    days = config.training.window_days
-    start = None if days is None else until - timedelta(days=days)
-    return take_snapshot(open_tables(config), config.contract, start, until, until)
-
-
-def _now(config: Config) -> datetime:
-    ledger = open_ledger(config.ledger_url)
-    try:
-        return read_clock(ledger, config, datetime.now(UTC)).now
-    finally:
-        ledger.close()
-
-
 def _milliseconds() -> int:
     return int(datetime.now(UTC).timestamp() * 1000)
-
-
-def _utc(moment: datetime) -> datetime:
-    """Take a time without a zone as UTC."""
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 if __name__ == "__main__":

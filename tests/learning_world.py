@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from app.config import Config
+from app.contracts.records import DatasetVersion
 from app.contracts.rows import TIMESTAMP, Column, Contract
 from app.data.features import Encoder, Statistics
 from app.data.profile import Profile
@@ -35,6 +36,19 @@ CONTRACT = Contract(
         Column(name="depot", kind="category"),
         Column(name="driver", kind="category", nullable=True),
     ),
+)
+
+# Rows that were pinned, for what only tells of them.
+DATASET = DatasetVersion(
+    start=START,
+    end=END,
+    known_at=END,
+    events_version=0,
+    labels_version=0,
+    digest="0" * 32,
+    num_rows=1500,
+    num_known=1400,
+    num_void=60,
 )
 
 

@@ -5,7 +5,7 @@ Knows counts, a sample's spelling and what a person asked for; knows nothing of 
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from app.contracts.rows import Column
 from app.contracts.targets import MAX_CLASSES, Task
@@ -115,15 +115,10 @@ def _classes(source: str, counts: Tally, why: str) -> Outcome:
     # The commonest spelling names the class; of equally common ones the first.
     named = {max(texts, key=lambda text: values[text]): texts for texts in groups.values()}
     ordered = sorted(named, key=_in_order)
-    return Outcome(
-        source=source,
-        name=tidy(source),
-        positive=(),
-        negative=(),
-        num_positive=0,
-        num_negative=0,
-        num_unknown=counts.num_rows - counts.num_present,
-        why=why,
+    return _outcome(
+        source,
+        counts,
+        why,
         task="multiclass",
         classes={name: sum(values[text] for text in named[name]) for name in ordered},
         spellings={name: tuple(named[name]) for name in ordered if len(named[name]) > 1},
@@ -146,6 +141,11 @@ def _number(source: str, counts: Tally, spelling: Spelling, task: Task, why: str
         )
     if counts.num_distinct == 1:
         raise LabelRefused(f"label: {source} is the same in every row; there is nothing to predict")
+    return _outcome(source, counts, why, task=task, num_numbers=counts.num_present)
+
+
+def _outcome(source: str, counts: Tally, why: str, **target: Any) -> Outcome:
+    """Describe a label that is no yes or no."""
     return Outcome(
         source=source,
         name=tidy(source),
@@ -155,6 +155,5 @@ def _number(source: str, counts: Tally, spelling: Spelling, task: Task, why: str
         num_negative=0,
         num_unknown=counts.num_rows - counts.num_present,
         why=why,
-        task=task,
-        num_numbers=counts.num_present,
+        **target,
     )

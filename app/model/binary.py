@@ -12,11 +12,10 @@ from app.model.evaluation import (
     NUM_CALIBRATION_BINS,
     OneOutcome,
     Ranking,
+    binary_losses,
     calibration_error,
 )
 from app.model.intervals import Array, Bootstrap
-
-CLIP = 1e-15
 
 
 def binary_figures(
@@ -49,13 +48,6 @@ def binary_figures(
         "brier": brier,
         "calibration_error": bootstrap.pivotal(error, np.array(gap_draws)),
     }
-
-
-def binary_losses(labels: NDArray[np.generic], probabilities: Array) -> Array:
-    """Give the negative log likelihood of each row, probabilities clipped at 1e-15."""
-    clipped = np.clip(probabilities, CLIP, 1 - CLIP)
-    losses: Array = -np.where(np.asarray(labels) == 1, np.log(clipped), np.log1p(-clipped))
-    return losses
 
 
 class CalibrationGaps:

@@ -95,9 +95,11 @@ class ModelBundle:
             return [Top.of(row, k) for row in predictions]
         column = pc.dictionary_encode(table[self.contract.group].combine_chunks(), "encode")
         lists = column.indices.to_numpy()
+        if not len(lists):
+            return []
+        starts = np.searchsorted(np.sort(lists), np.arange(1, len(column.dictionary)))
         tops = []
-        for number in range(len(column.dictionary)):
-            rows = np.flatnonzero(lists == number)
+        for rows in np.split(np.argsort(lists, kind="stable"), starts):
             top = Top.of(predictions[rows], k)
             tops.append(top.model_copy(update={"places": tuple(rows[list(top.places)].tolist())}))
         return tops

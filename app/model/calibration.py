@@ -16,6 +16,7 @@ from app.contracts.rows import Task
 from app.model.correction import Array, CannotFit, Correction
 from app.model.isotonic import Isotonic
 from app.model.linear import Linear, Unchanged
+from app.model.measures import losses_of
 from app.model.platt import Platt
 from app.model.temperature import Temperature
 
@@ -131,18 +132,11 @@ def _cross_validated(fit: Fit, predictions: Array, labels: Labels, task: Task) -
     for fold in range(min(NUM_FOLDS, len(labels))):
         held = folds == fold
         corrected = fit(predictions[~held], labels[~held]).apply(predictions[held])
-        losses[held] = _losses(corrected, labels[held], task)
+        # An order has no loss a row: its scores count as values.
+        losses[held] = losses_of(
+            "regression" if task == "ranking" else task, labels[held], corrected
+        )
     return losses
-
-
-def _losses(predictions: Array, labels: Labels, task: Task) -> Array:
-    """Give each row's negative log likelihood, or its squared error where none is predicted."""
-    if task in ("regression", "ranking"):
-        return np.asarray((predictions - np.asarray(labels, np.float64)) ** 2)
-    if predictions.ndim == 1:
-        predictions = np.stack([1 - predictions, predictions], axis=1)
-    named = np.take_along_axis(predictions, np.asarray(labels).astype(np.int64)[:, None], 1)[:, 0]
-    return np.asarray(-np.log(np.maximum(named, 1e-15)))
 
 
 def _explained(calibrator: Correction, reason: str) -> Correction:

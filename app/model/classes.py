@@ -7,10 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.contracts.records import Metric
-from app.model.evaluation import OneOutcome, Ranking
+from app.model.evaluation import CLIP, OneOutcome, Ranking
 from app.model.intervals import Array, Bootstrap
-
-CLIP = 1e-15
 
 
 def class_losses(labels: NDArray[np.integer], probabilities_NC: Array) -> Array:

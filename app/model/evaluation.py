@@ -13,6 +13,7 @@ from app.contracts.records import Evaluation, Metric
 
 Array = NDArray[np.float64]
 NUM_CALIBRATION_BINS = 10
+CLIP = 1e-15
 
 
 class OneOutcome(ValueError):
@@ -83,8 +84,14 @@ def brier(labels: NDArray[np.generic], probabilities: Array) -> float:
 
 def log_loss(labels: NDArray[np.generic], probabilities: Array) -> float:
     """Give the mean negative log likelihood, probabilities clipped at 1e-15."""
-    clipped = np.clip(probabilities, 1e-15, 1 - 1e-15)
-    return float(-np.mean(np.where(np.asarray(labels) == 1, np.log(clipped), np.log1p(-clipped))))
+    return float(np.mean(binary_losses(labels, probabilities)))
+
+
+def binary_losses(labels: NDArray[np.generic], probabilities: Array) -> Array:
+    """Give the negative log likelihood of each row, probabilities clipped at 1e-15."""
+    clipped = np.clip(probabilities, CLIP, 1 - CLIP)
+    losses: Array = -np.where(np.asarray(labels) == 1, np.log(clipped), np.log1p(-clipped))
+    return losses
 
 
 def calibration_error(labels: NDArray[np.generic], probabilities: Array) -> float:

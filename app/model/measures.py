@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from app.contracts.records import Metric
 from app.contracts.rows import Contract, Task
-from app.model.binary import binary_figures, binary_losses
+from app.model.binary import binary_figures
 from app.model.classes import class_figures, class_losses
+from app.model.evaluation import binary_losses
 from app.model.intervals import Array, Bootstrap
 from app.model.lists import list_figures
 from app.model.values import value_figures, value_losses

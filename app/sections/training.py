@@ -13,6 +13,10 @@ from app.sections.data import SplitConfig
 MAX_FAILURES = 2
 
 
+# Settings of a run that say where it is computed, not what: the same model comes of it.
+WHERE = frozenset({"placement", "resident"})
+
+
 class NetworkConfig(Frozen):
     """Shape of the tabular network, or a module of your own in its place."""
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from app.contracts.rows import Frozen
 from app.sections.data import FeaturesConfig
-from app.sections.training import TrainingConfig
+from app.sections.training import WHERE, TrainingConfig
 
 Scalar = bool | int | float | str
 Kind = Literal["uniform", "log_uniform", "integer", "log_integer", "choice"]
@@ -36,6 +36,7 @@ FIXED = {
     "training.use_gpu": COSTS,
     "training.deterministic": COSTS,
     "training.repeat_tolerance": COSTS,
+    **{f"training.{name}": COSTS for name in sorted(WHERE)},
 }
 
 

@@ -36,6 +36,7 @@ from app.model.tasks import BinaryTask, LearningTask
 from app.training.boosting import Growth, grow, trees_of
 from app.training.fitting import fit
 from app.training.progress import Step
+from app.training.rows import Rows
 from app.training.state import FitState
 from app.training.window import Window, encode_rows, held_out_share, open_window
 
@@ -45,6 +46,16 @@ CONFIDENCE = 0.9
 # All that decides what a model is made of, beside the rows.
 SECTIONS = ("contract", "features", "training")
 SOURCES = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is learned, and from which rows."""
+
+    shape: InputShape
+    task: LearningTask
+    train: Rows
+    stop: Rows
 
 
 @dataclass(frozen=True)
@@ -175,15 +186,30 @@ def fit_window(
     The number of torch threads is the caller's, and decides the last bits. Raises what `fit` and
     `grow` raise.
     """
-    training = config.training
-    train, stop = (
+    material = Material(
+        encoder.shape,
+        window.task,
         encode_rows(encoder, window.labelled_train),
         encode_rows(encoder, window.labelled_stop),
     )
+    return fit_material(config, material, resume=resume, on_epoch=on_epoch, on_step=on_step)
+
+
+def fit_material(
+    config: Config,
+    material: Material,
+    *,
+    resume: FitState | None = None,
+    on_epoch: Callable[[FitState], None] = lambda state: None,
+    on_step: Callable[[Step], None] = lambda step: None,
+) -> FitState:
+    """Fit what the configuration names to encoded rows; see fit_window."""
+    training, task = config.training, material.task
+    train, stop = material.train, material.stop
     if training.model == "trees":
-        growth = Growth(window.task, train, stop, training, torch.get_num_threads())
+        growth = Growth(task, train, stop, training, torch.get_num_threads())
         return grow(growth, resume=resume, on_epoch=on_epoch)
-    network = new_network(config, encoder.shape, window.task)
+    network = new_network(config, material.shape, task)
     network = network.to("cuda" if training.use_gpu else "cpu")
     return fit(network, train, stop, training, resume=resume, on_epoch=on_epoch, on_step=on_step)
 

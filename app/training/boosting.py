@@ -117,12 +117,7 @@ def _search(growth: Growth, rows: Any, state: FitState) -> FitState:
     stop_loss = _stop_loss(growth, booster)
     epoch = _epoch(number, rows, growth, loss).model_copy(update={"stop_loss": stop_loss})
     kept = _tensors(booster)
-    state = replace(state, epochs=(*state.epochs, epoch), weights=kept, average=kept)
-    if not state.is_best(stop_loss, growth.config):
-        return state
-    is_early = number <= growth.config.min_epochs
-    lowest = stop_loss if is_early else min(stop_loss, state.best_loss)
-    return replace(state, best=kept, best_loss=lowest, best_epoch=number)
+    return replace(state, weights=kept, average=kept).judged(epoch, growth.config)
 
 
 def _advance(growth: Growth, rows: Any, weights: Mapping[str, Tensor]) -> tuple[Any, float]:

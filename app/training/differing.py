@@ -8,12 +8,16 @@ from typing import Any
 
 from app.config import Config
 from app.contracts.circumstances import Circumstances, Difference, Effect, Surroundings
+from app.sections.training import WHERE
 from app.training.assembly import SECTIONS
 
 ABSENT = "absent"
 # Settings that decide how a run is carried out, and those that decide nothing of its result.
 HOW = frozenset({"training.threads_per_worker", "training.use_gpu", "training.deterministic"})
-IDLE = frozenset({"training.experiment", "training.repeat_tolerance", "training.cpus_per_worker"})
+IDLE = frozenset(
+    {"training.experiment", "training.repeat_tolerance", "training.cpus_per_worker"}
+    | {f"training.{name}" for name in WHERE}
+)
 # Of a process: facts that a result does not depend on when the others agree.
 IDLE_FACTS = frozenset(
     {"software.installed", "machine.cores", "environment.OMP_WAIT_POLICY", "machine.gpu_driver"}

@@ -142,18 +142,13 @@ def _search(state: FitState, stage: Stage) -> FitState:
     epoch = stage.advance(number)
     with stage.average.in_place():
         stop_loss = task.peers.mean(_stop_loss(task))
-    epoch = epoch.model_copy(update={"stop_loss": stop_loss})
-    state = replace(stage.seen(state), epochs=(*state.epochs, epoch))
     if not math.isfinite(stop_loss):
         raise TrainingDiverged(
             f"training diverged: the loss on the stop rows is {stop_loss} after epoch {number}; "
             f"lower training.learning_rate, got {task.config.learning_rate}"
         )
-    if state.is_best(stop_loss, task.config):
-        is_early = number <= task.config.min_epochs
-        lowest = stop_loss if is_early else min(stop_loss, state.best_loss)
-        return replace(state, best=state.average, best_loss=lowest, best_epoch=number)
-    return state
+    epoch = epoch.model_copy(update={"stop_loss": stop_loss})
+    return stage.seen(state).judged(epoch, task.config)
 
 
 def _train_epoch(stage: Stage, number: int) -> tuple[float, int]:

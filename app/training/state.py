@@ -6,7 +6,7 @@ Knows tensors, losses and the rule of early stopping; knows nothing of how an ep
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 from pydantic import Field
@@ -84,6 +84,19 @@ class FitState:
         if len(self.epochs) <= config.min_epochs:
             return True
         return stop_loss <= min(stop_loss, self.best_loss) * (1 + config.stop_tolerance)
+
+    def judged(self, epoch: Epoch, config: TrainingConfig) -> Self:
+        """Take in an epoch of the search; its average is kept as the best one, if it is.
+
+        The epoch's stop loss is a number.
+        """
+        assert epoch.stop_loss is not None
+        state = replace(self, epochs=(*self.epochs, epoch))
+        if not state.is_best(epoch.stop_loss, config):
+            return state
+        is_early = epoch.number <= config.min_epochs
+        lowest = epoch.stop_loss if is_early else min(epoch.stop_loss, state.best_loss)
+        return replace(state, best=state.average, best_loss=lowest, best_epoch=epoch.number)
 
     def to_files(self, fingerprint: str) -> dict[str, bytes]:
         """Write as files; the fingerprint names the data and settings of the run."""

@@ -38,11 +38,7 @@ class TrackedRun:
         cls, config: Config, run: str, dataset: DatasetVersion, clock: Callable[[], datetime]
     ) -> Self | None:
         """Begin a run, or go on in the one of this name; None when that one is finished."""
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        from mlflow.tracking import MlflowClient
-
-        client = MlflowClient(tracking_uri=config.experiments_url)
-        experiment = _experiment(client, config)
+        client, experiment = open_experiment(config)
         known = f"tags.mlflow.runName = '{run}' and tags.model = '{config.name}'"
         for found in client.search_runs([experiment], known, max_results=1):
             if found.info.status == "FINISHED":
@@ -97,12 +93,17 @@ class TrackedRun:
         self._client.log_batch(self.run_id, metrics=metrics)
 
 
-def _experiment(client: Any, config: Config) -> str:
+def open_experiment(config: Config) -> tuple[Any, str]:
+    """Give MLflow's client and the id of the model's experiment, which is made where it is not."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=config.experiments_url)
     name = config.training.experiment
     if found := client.get_experiment_by_name(name):
-        return str(found.experiment_id)
+        return client, str(found.experiment_id)
     location = (config.workspace / "experiments").as_uri()
-    return str(client.create_experiment(name, artifact_location=location))
+    return client, str(client.create_experiment(name, artifact_location=location))
 
 
 def _epochs_of(folder: Path) -> list[Ended]:

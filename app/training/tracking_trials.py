@@ -4,12 +4,12 @@ Knows records and MLflow; knows nothing of how a trial is fitted. A search that 
 under its own run. Importing MLflow takes seconds, so it happens inside; each trial is one batch.
 """
 
-import os
 from typing import Any
 
 from app.config import Config
 from app.contracts.records import DatasetVersion
 from app.training.study import TrialRecord
+from app.training.tracking import open_experiment
 from app.training.tuning import SearchReport
 
 STATUS = {"complete": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
@@ -21,12 +21,8 @@ class TrackedSearch:
 
     def __init__(self, config: Config, dataset: DatasetVersion, run: str, at_ms: int) -> None:
         """Find the run of a search, or create it; `at_ms` is when it began, since 1970."""
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        from mlflow.tracking import MlflowClient
-
-        self._client = MlflowClient(tracking_uri=config.experiments_url)
+        self._client, self._experiment = open_experiment(config)
         self._run = run
-        self._experiment = _experiment(self._client, config)
         found = self._search(f"tags.search = '{run}' and tags.kind = 'search'", 1)
         if found:
             self._parent = str(found[0].info.run_id)
@@ -94,12 +90,3 @@ class TrackedSearch:
 
     def _search(self, condition: str, at_most: int) -> list[Any]:
         return list(self._client.search_runs([self._experiment], condition, max_results=at_most))
-
-
-def _experiment(client: Any, config: Config) -> str:
-    name = config.training.experiment
-    found = client.get_experiment_by_name(name)
-    if found:
-        return str(found.experiment_id)
-    location = (config.workspace / "experiments").as_uri()
-    return str(client.create_experiment(name, artifact_location=location))

@@ -7,34 +7,19 @@ comes next. A trial whose process died goes on from its last complete epoch.
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from app.config import Config
-from app.data.features import Encoder, InputShape, Statistics
+from app.data.features import Encoder, Statistics
 from app.model.manifest import ArtifactAltered, read_folder, write_folder
 from app.model.tasks import LearningTask
 from app.sections import FeaturesConfig
-from app.training.assembly import new_network
-from app.training.boosting import Growth, grow
-from app.training.fitting import fit
+from app.training.assembly import Material, fit_material
 from app.training.rows import Rows
 from app.training.state import Epoch, FitState
 from app.training.window import Window, encode_rows
 
 TellEpoch = Callable[[Epoch, float], None]
-
-
-@dataclass(frozen=True)
-class Material:
-    """What a trial learns, and from which rows."""
-
-    shape: InputShape
-    task: LearningTask
-    train: Rows
-    stop: Rows
 
 
 class EncodedRows:
@@ -87,14 +72,7 @@ def run_trial(
         tell(state.latest, time.perf_counter() - since)
         since = time.perf_counter()
 
-    training, task = config.training, material.task
-    rows = (material.train, material.stop)
-    if training.model == "trees":
-        growth = Growth(task, *rows, training, torch.get_num_threads())
-        grow(growth, resume=state, on_epoch=after_epoch)
-        return
-    network = new_network(config, material.shape, task)
-    fit(network, *rows, training, resume=state, on_epoch=after_epoch)
+    fit_material(config, material, resume=state, on_epoch=after_epoch)
 
 
 def save_state(folder: Path, state: FitState, fingerprint: str) -> None:

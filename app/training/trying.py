@@ -20,14 +20,13 @@ from app.config import Config
 from app.contracts.rows import Contract
 from app.data.features import Encoder
 from app.data.splits import Split
-from app.model.manifest import read_folder
 from app.model.tasks import task_from
 from app.sections import FeaturesConfig
-from app.training.assembly import SECTIONS
+from app.training.assembly import SECTIONS, Material
 from app.training.rows import Rows
-from app.training.state import Epoch, FitState
-from app.training.train import make_trainer
-from app.training.trial import EncodedRows, Material, run_trial
+from app.training.state import Epoch
+from app.training.train import make_trainer, read_trained
+from app.training.trial import EncodedRows, run_trial
 from app.training.window import Window
 
 # Encoded rows are large: those of settings that no trial uses any more make room.
@@ -105,11 +104,8 @@ def fit_with_workers(
     if ended is not None:
         tune.report({"failure": ended["told"], "number": 0, "stop_loss": float("inf")})
         return
-    assert outcome.checkpoint is not None
-    with outcome.checkpoint.as_directory() as folder:
-        state = FitState.from_files(read_folder(Path(folder)), fingerprint)
     # What an earlier driver did not live to hear.
-    for epoch in state.epochs:
+    for epoch in read_trained(outcome, fingerprint).state.epochs:
         _tell(epoch, 0.0)
 
 

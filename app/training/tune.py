@@ -28,7 +28,7 @@ from app.data.tables import open_tables
 from app.model.manifest import write_file
 from app.training.assembly import SECTIONS
 from app.training.blocks import DATA_CPUS
-from app.training.plans import RunPlan, run_folder
+from app.training.plans import PLAN, RunPlan, run_folder
 from app.training.searching import SpentStopper, StudySearcher, scheduler, trial_folder
 from app.training.study import Trials
 from app.training.train import quieten_data
@@ -66,7 +66,7 @@ def find_search(config: Config, run: str) -> SearchPlan | None:
 
     Raises ValueError when the name belongs to a training run, or to a search of another space.
     """
-    file = run_folder(config, run) / "plan.json"
+    file = run_folder(config, run) / PLAN
     if not file.exists():
         return None
     content = file.read_bytes()
@@ -89,7 +89,7 @@ def begin_search(
     plan = SearchPlan(dataset=dataset, created_at=created_at, search=fingerprint_of(config))
     folder = run_folder(config, run)
     folder.mkdir(parents=True, exist_ok=True)
-    write_file(folder / "plan.json", plan.model_dump_json(indent=1).encode())
+    write_file(folder / PLAN, plan.model_dump_json(indent=1).encode())
     return plan
 
 

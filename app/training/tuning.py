@@ -63,11 +63,10 @@ def judged(epochs: tuple[Epoch, ...], config: TrainingConfig) -> FitState:
     """Give what these epochs came to by the rule of early stopping, without any weights."""
     state = FitState()
     for epoch in epochs:
-        state = replace(state, epochs=(*state.epochs, epoch))
-        loss = math.inf if epoch.stop_loss is None else epoch.stop_loss
-        if math.isfinite(loss) and state.is_best(loss, config):
-            lowest = loss if epoch.number <= config.min_epochs else min(loss, state.best_loss)
-            state = replace(state, best_loss=lowest, best_epoch=epoch.number)
+        if epoch.stop_loss is not None and math.isfinite(epoch.stop_loss):
+            state = state.judged(epoch, config)
+        else:
+            state = replace(state, epochs=(*state.epochs, epoch))
     return state
 
 

@@ -4,7 +4,7 @@ Knows tables, the contract and the split; knows nothing of models or of how they
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 
 import numpy as np
@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from app.config import Config
-from app.contracts.records import HeldOutShare
+from app.contracts.records import DatasetVersion, HeldOutShare
 from app.contracts.rows import Contract
 from app.data.features import Encoder
+from app.data.snapshots import take_snapshot
 from app.data.splits import (
     GATE,
     STOP,
@@ -25,6 +26,7 @@ from app.data.splits import (
     split_keys,
     split_shares,
 )
+from app.data.tables import open_tables
 from app.model.tasks import LearningTask, task_of
 from app.training.rows import Rows
 
@@ -80,6 +82,17 @@ class Window:
         return self.table.filter(pa.array(mask)).combine_chunks()
 
 
+def pin_window(config: Config, until: datetime, start: datetime | None = None) -> DatasetVersion:
+    """Pin the rows before `until` with their outcomes as known then.
+
+    Without a start they go back as far as the configuration says.
+    """
+    days = config.training.window_days
+    if start is None and days is not None:
+        start = until - timedelta(days=days)
+    return take_snapshot(open_tables(config), config.contract, start, until, until)
+
+
 def open_window(config: Config, table: pa.Table, end: datetime) -> Window:
     """Divide the rows of a loaded snapshot that ends at `end`.
 
@@ -129,8 +142,8 @@ def with_lists(contract: Contract, table: pa.Table) -> pa.Table:
     if contract.group is None:
         return table
     column = table[contract.group].combine_chunks().cast(pa.string())
-    names = pc.sort_indices(column.unique())
-    numbers = pc.index_in(column, value_set=column.unique().take(names))
+    names = column.unique()
+    numbers = pc.index_in(column, value_set=names.take(pc.sort_indices(names)))
     # Rows without a list are lists of their own.
     alone = pa.array(len(names) + np.arange(len(table)), pa.int64())
     return table.append_column(LIST, pc.coalesce(numbers.cast(pa.int64()), alone))

@@ -27,11 +27,11 @@ from app.training.again import find_original, repeat
 from app.training.assembly import fit_in_process
 from app.training.needs import RunFailed
 from app.training.plans import find_plan, read_circumstances, run_folder
-from app.training.progress import RunProgress
 from app.training.state import FitState
 from app.training.train import train
 from jobs.train import main
 from tests.learning_world import CONTRACT, END, START, fill_tables, make_config, make_rows
+from tests.progress_world import Heard
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -139,7 +139,7 @@ def test_a_full_disk_ends_the_run_and_the_same_command_goes_on_with_room(
     assert not (folder / "result.json").exists()
 
     monkeypatch.setattr(shell, "train_loop", _TellsItsStarts(log))
-    went_on = _Heard()
+    went_on = Heard()
     result = train(config, dataset, "full", END, watch=went_on)
     assert went_on.records[0].num_before == 1
     roomy = train(config, dataset, "roomy", END)
@@ -156,7 +156,7 @@ def test_as_many_workers_as_find_room_train_and_the_epochs_say_how_many(tmp_path
 
 def test_more_than_the_cluster_has_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     config = make_config(tmp_path, num_workers=99)
-    heard = _Heard()
+    heard = Heard()
     with pytest.raises(ValueError, match=r"99 worker\(s\) with 1 CPU each, got nodes with 4"):
         train(config, snapshot(config), "huge", END, watch=heard)
     assert heard.phases == []
@@ -225,20 +225,6 @@ class _HasNoRoomAfterOneEpoch(_TellsItsStarts):
             return super().__call__(settings)
         finally:
             loop.Checkpoints.save = save
-
-
-class _Heard:
-    """A watch that remembers."""
-
-    def __init__(self) -> None:
-        self.phases: list[str] = []
-        self.records: list[RunProgress] = []
-
-    def phase(self, what: str) -> None:
-        self.phases.append(what)
-
-    def progress(self, now: RunProgress) -> None:
-        self.records.append(now)
 
 
 def train_again(

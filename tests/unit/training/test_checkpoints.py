@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from app.model.manifest import MANIFEST
-from app.training.assembly import fit_in_process
 from app.training.checkpoints import (
     ASIDE,
     KEPT,
@@ -21,16 +20,7 @@ from app.training.checkpoints import (
     read_checkpoints,
 )
 from app.training.state import FitState
-from tests.learning_world import END, make_config, make_rows
-
-
-def states() -> list[FitState]:
-    """The states after each epoch of a real run."""
-    found: list[FitState] = []
-    config = make_config(Path(), epochs=3, patience=3, min_epochs=3)
-    fit_in_process(config, make_rows(600), END, on_epoch=found.append)
-    return found
-
+from tests.progress_world import states
 
 STATES = states()
 

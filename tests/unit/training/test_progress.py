@@ -5,34 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from app.training.assembly import fit_in_process
 from app.training.following import Follower
-from app.training.progress import FILE, ProgressWriter, RunProgress, Step, Watches, read_progress
+from app.training.progress import FILE, ProgressWriter, Step, Watches, read_progress
 from app.training.state import FitState
-from tests.learning_world import END, make_config, make_rows
-
-
-class Heard:
-    """Who is told, and remembers it."""
-
-    def __init__(self) -> None:
-        self.phases: list[str] = []
-        self.records: list[RunProgress] = []
-
-    def phase(self, what: str) -> None:
-        self.phases.append(what)
-
-    def progress(self, now: RunProgress) -> None:
-        self.records.append(now)
-
-
-def states() -> list[FitState]:
-    """The states after each epoch of a real run: a search of three, a refit of its best."""
-    found: list[FitState] = []
-    config = make_config(Path(), epochs=3, patience=3, min_epochs=3)
-    fit_in_process(config, make_rows(600), END, on_epoch=found.append)
-    return found
-
+from tests.learning_world import make_config
+from tests.progress_world import Heard, states
 
 STATES = states()
 CONFIG = make_config(Path(), epochs=3, patience=3, min_epochs=3).training

@@ -7,28 +7,17 @@ from typing import Any
 import pytest
 
 from app.config import Config
-from app.contracts.records import DatasetVersion, TrainingResult
+from app.contracts.records import TrainingResult
 from app.training.assembly import Fitted, fit_in_process
 from app.training.live import LiveRun, shown_live
 from app.training.progress import ProgressWriter, RunProgress, read_progress
 from app.training.state import FitState
 from app.training.tracking import TrackedRun
-from tests.learning_world import END, START, make_config, make_rows
+from tests.learning_world import DATASET, END, make_config, make_rows
 
 pytestmark = pytest.mark.slow
 
 RUN = "orders-0001-retrain"
-DATASET = DatasetVersion(
-    start=START,
-    end=END,
-    known_at=END,
-    events_version=0,
-    labels_version=0,
-    digest="0" * 32,
-    num_rows=1500,
-    num_known=1400,
-    num_void=60,
-)
 
 
 def clock() -> datetime:

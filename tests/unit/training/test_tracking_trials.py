@@ -4,24 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from app.contracts.records import DatasetVersion
 from app.training.state import Epoch
 from app.training.study import TrialRecord
 from app.training.tracking_trials import TrackedSearch
 from app.training.tuning import SearchReport
-from tests.learning_world import END, START, make_config
-
-DATASET = DatasetVersion(
-    start=START,
-    end=END,
-    known_at=END,
-    events_version=0,
-    labels_version=0,
-    digest="0" * 32,
-    num_rows=1500,
-    num_known=1400,
-    num_void=60,
-)
+from tests.learning_world import DATASET, END, make_config
 
 
 @pytest.mark.slow

@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 
 from app.config import Config
-from app.contracts.records import DatasetVersion
 from app.sections.tuning import TuningConfig
 from app.training.assembly import fit_in_process
 from app.training.state import Epoch
 from app.training.study import TrialRecord, Trials
 from app.training.tuning import Search, Standing, best_of, best_values, judged, report_of, summary
-from tests.learning_world import END, START, make_config, make_rows
+from tests.learning_world import DATASET, END, make_config, make_rows
 
 SPACE = {
     "training.learning_rate": {"log_uniform": [1e-4, 1e-2]},
@@ -194,16 +193,3 @@ def test_the_summary_counts_and_names(tmp_path: Path) -> None:
     assert (told["num_trials"], told["num_stopped_early"], told["best_trial"]) == (4, 0, 2)
     assert told["best_loss"] == 0.3
     assert set(told["best_settings"]) == set(SPACE)
-
-
-DATASET = DatasetVersion(
-    start=START,
-    end=END,
-    known_at=END,
-    events_version=0,
-    labels_version=0,
-    digest="0" * 32,
-    num_rows=1500,
-    num_known=1400,
-    num_void=60,
-)
