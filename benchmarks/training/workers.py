@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 import ray.data
@@ -78,7 +78,10 @@ def one_worker(settings: dict[str, Any]) -> None:
 
 
 def two_workers(settings: dict[str, Any]) -> None:
-    """Let both share a pass, then the first do it alone, round by round."""
+    """Let both share a pass, then each do half of it by itself, then the first do all of it alone.
+
+    Halves that share nothing are what two cores can give, with what else runs on them.
+    """
     peers = RayPeers()
     core = settings["cores"][peers.rank % len(settings["cores"])]
     config = _begin(settings, [core])
@@ -86,32 +89,44 @@ def two_workers(settings: dict[str, Any]) -> None:
     rows, _ = shard(read_blocks("train"), peers.rank, peers.size, stop)
     network = network_of(config, settings["num_numbers"])
     pair = Ours(network, rows, config, shared_network(network, config), peers)
+    half = config.model_copy(update={"batch_rows": config.batch_rows // peers.size})
+    apart = Ours(network_of(half, settings["num_numbers"]), rows, half)
     every, _ = shard(read_blocks("train"), 0, 1, stop)
     alone = Ours(network_of(config, settings["num_numbers"]), every, config)
     laps: list[dict[str, float]] = []
     for number in range(settings["rounds"] + 1):
-        barrier()
-        together = _lap(pair, number)
-        barrier()
+        together, halves = _lap(pair, number), _lap(apart, number)
         if peers.rank == 0:
-            single = _lap(alone, number)
-            laps.append({kind: single[kind] / together[kind] for kind in ("wall", "cpu")})
+            single = _lap(alone, number, shared=False)
+            laps.append(
+                {
+                    "wall": single.wall / together.wall,
+                    "cpu": single.cpu / together.cpu,
+                    "apart": single.wall / halves.wall,
+                }
+            )
     if peers.rank == 0:
-        _write(settings, {kind: [lap[kind] for lap in laps[1:]] for kind in ("wall", "cpu")})
+        _write(settings, {kind: [lap[kind] for lap in laps[1:]] for kind in laps[0]})
     barrier()
 
 
-def _lap(contender: Contender, number: int) -> dict[str, float]:
-    """Run a pass; give seconds a row of all workers, by the clock and of this worker's CPU.
+class _Pass(NamedTuple):
+    """Seconds that a pass over all rows took: by the clock, and of this worker's CPU."""
 
-    A pass ends with an exchange of losses, so that its clock is that of the slower worker.
-    """
+    wall: float
+    cpu: float
+
+
+def _lap(contender: Contender, number: int, *, shared: bool = True) -> _Pass:
+    """Run a pass; where both work on it, it begins together and its clock is the slower one's."""
+    if shared:
+        barrier()
     wall, cpu = time.perf_counter(), time.process_time()
-    num_rows = contender.train(number + 1)
-    return {
-        "wall": (time.perf_counter() - wall) / num_rows,
-        "cpu": (time.process_time() - cpu) / num_rows,
-    }
+    contender.train(number + 1)
+    cpu = time.process_time() - cpu
+    if shared:
+        barrier()
+    return _Pass(time.perf_counter() - wall, cpu)
 
 
 def _begin(settings: dict[str, Any], cores: list[int]) -> TrainingConfig:

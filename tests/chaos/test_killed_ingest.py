@@ -5,7 +5,6 @@ killed with SIGKILL and started again until one ends by itself; then every row o
 in the tables exactly once, accepted or quarantined.
 """
 
-import json
 import os
 import random
 import signal
@@ -25,6 +24,7 @@ from app.data.storage import digest_file
 from app.data.tables import open_tables
 from app.sections import SourceConfig
 from app.session import session
+from tests.job_process import finish_job
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_KILLS = 20
@@ -165,10 +165,7 @@ def kill_driver(process: subprocess.Popen[str], seconds: float) -> bool:
 
 
 def finish(world: World, process: subprocess.Popen[str]) -> dict[str, int]:
-    output, _ = process.communicate(timeout=1800)
-    assert process.returncode == 0, (world.config.parent / "log").read_text()[-3000:]
-    record: dict[str, int] = json.loads(output.splitlines()[-1])
-    return record
+    return finish_job(process, world.config.parent / "log", 1800)
 
 
 @pytest.mark.chaos

@@ -3,12 +3,10 @@
 Runs the main job on two weeks of flights, once undisturbed and once with SIGKILL at random moments.
 """
 
-import json
 import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,20 +18,15 @@ from app.config import load_config
 from app.ledger.database import open_ledger
 from app.ledger.decisions import read_decisions
 from app.ledger.journal import verify
+from tests.job_process import finish_job, start_job
 
-ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("ray::StewardActor", "ray::MonitorActor")
 SECONDS = 1500
 
 
 def start(config: Path, log: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "jobs.loop", "--config", str(config), "--fresh"]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     # Two workspaces draw two keys, and then rows and versions have other digests.
-    environment["MAINSPRING_PSEUDONYM_KEY"] = "5a" * 32
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log.open("w"), text=True
-    )
+    return start_job("loop", config, log, "--fresh", MAINSPRING_PSEUDONYM_KEY="5a" * 32)
 
 
 def descendants(pid: int) -> Iterator[tuple[int, str]]:
@@ -71,13 +64,6 @@ def decisions(config: Path) -> list[tuple[Any, ...]]:
     return [(d.key, d.at, d.action, (d.outcome or {}).get("status")) for d in made]
 
 
-def finish(process: subprocess.Popen[str], log: Path) -> dict[str, Any]:
-    output, _ = process.communicate(timeout=SECONDS)
-    assert process.returncode == 0, log.read_text()[-3000:]
-    record: dict[str, Any] = json.loads(output.splitlines()[-1])
-    return record
-
-
 @pytest.mark.chaos
 @pytest.mark.timeout(2 * SECONDS)
 def test_killing_steward_and_monitor_changes_no_decision(
@@ -89,7 +75,7 @@ def test_killing_steward_and_monitor_changes_no_decision(
     # The first model is trained in both from the same rows with the same seed.
     undisturbed = write_two_weeks(calm, f"serving.port={free_port}")
     process = start(undisturbed, calm / "log")
-    expected = finish(process, calm / "log")
+    expected = finish_job(process, calm / "log", SECONDS)
 
     disturbed = write_two_weeks(wild, f"serving.port={free_port}")
     process, draw, num_kills = start(disturbed, wild / "log"), random.Random(7), 0
@@ -98,7 +84,7 @@ def test_killing_steward_and_monitor_changes_no_decision(
         time.sleep(draw.uniform(2, 12))
         if process.poll() is None and num_kills < 8:
             num_kills += kill_one(process.pid, draw)
-    got = finish(process, wild / "log")
+    got = finish_job(process, wild / "log", SECONDS)
 
     assert num_kills >= 4
     assert decisions(disturbed) == decisions(undisturbed)

@@ -1,10 +1,7 @@
 """Kill the driver of a search while trials run: the same command goes on, and repeats nothing."""
 
-import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,9 +10,9 @@ import pytest
 from app.config import Config, load_config, show_config
 from app.sections.tuning import TuningConfig
 from app.training.study import TrialRecord, Trials
+from tests.job_process import finish_job, start_job
 from tests.learning_world import END, fill_tables, make_config, make_rows
 
-ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 600
 SPACE = {
     "training.learning_rate": {"log_uniform": [1e-4, 1e-2]},
@@ -26,12 +23,8 @@ pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
 
 def start(file: Path, log: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "jobs.tune", "--config", str(file), "--run", "search"]
-    command += ["--until", f"{END:%Y-%m-%dT%H:%M:%S}", "--no-tracking"]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log.open("w"), text=True
-    )
+    until = f"{END:%Y-%m-%dT%H:%M:%S}"
+    return start_job("tune", file, log, "--run", "search", "--until", until, "--no-tracking")
 
 
 def make_search(folder: Path) -> Config:
@@ -75,10 +68,8 @@ def test_a_search_whose_driver_was_killed_goes_on(tmp_path: Path) -> None:
     file.write_text(show_config(config))
     before = kill_midway(start(file, tmp_path / "first.log"), config)
 
-    process = start(file, tmp_path / "second.log")
-    output, _ = process.communicate(timeout=SECONDS)
-    assert process.returncode == 0, (tmp_path / "second.log").read_text()[-3000:]
-    told = json.loads(output.splitlines()[-1])
+    log = tmp_path / "second.log"
+    told = finish_job(start(file, log), log, SECONDS)
     assert (told["num_trials"], told["num_complete"]) == (5, 5)
     after = Trials(config.workspace / "runs" / "search", config.tuning).records()
     for one, same in zip(before, after[: len(before)], strict=True):
