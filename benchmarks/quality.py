@@ -21,7 +21,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.tabular.contenders import Contender
-from benchmarks.tabular.ours import Ours
+from benchmarks.tabular.ours import OurFitWithTabM, Ours
 from benchmarks.tabular.ranks import FIGURES, Figures, figures_of, mean_ranks
 from benchmarks.tabular.results import Results, code_digest
 from benchmarks.tabular.sets import NUM_FOLDS, SETS, load_set
@@ -32,6 +32,9 @@ ROOT = Path(__file__).resolve().parent.parent
 LEARNERS: tuple[Contender, ...] = (Ours(), LightGBM(), XGBoost())
 WAYS = ("default", "tuned")
 CONTENDERS = tuple(f"{learner.name} {way}" for learner in LEARNERS for way in WAYS)
+# Only when it is named, and its package is there: pip install tabm.
+BESIDE: tuple[Contender, ...] = (OurFitWithTabM(),)
+KNOWN = (*CONTENDERS, *(f"{learner.name} {way}" for learner in BESIDE for way in WAYS))
 CACHE = ROOT / ".cache" / "quality"
 SHARED = ("benchmarks/tabular/sets.py", "app/model/platt.py")
 OURS = (
@@ -44,10 +47,11 @@ OURS = (
     "app/training/state.py",
 )
 TREES = ("benchmarks/tabular/trees.py",)
+TABM = (*OURS, "benchmarks/tabular/tabm_net.py")
 # What decides a contender's results, beside its settings.
 SOURCES = {
     name: [ROOT / file for file in (*SHARED, *own)]
-    for name, own in (("mainspring", OURS), ("lightgbm", TREES), ("xgboost", TREES))
+    for name, own in (("mainspring", OURS), ("lightgbm", TREES), ("xgboost", TREES), ("tabm", TABM))
 }
 console = Console(width=140)
 
@@ -62,7 +66,7 @@ def main(
     """Run every contender on every table; print figures with intervals, ranks, a JSON record."""
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    wanted = _known(contenders, CONTENDERS)
+    wanted = _known(contenders, KNOWN)
     by_set: dict[str, dict[str, Figures]] = {}
     seconds = dict.fromkeys(wanted, 0.0)
     for name in _known(sets, tuple(SETS)):
@@ -94,7 +98,7 @@ def run_set(
     """Run the contenders on one table; give their figures and CPU seconds."""
     tabular, results = load_set(name), Results(CACHE / f"{name}.jsonl")
     figures, spent = {}, {}
-    for learner in LEARNERS:
+    for learner in (*LEARNERS, *BESIDE):
         code = code_digest(*SOURCES[learner.name])
         bench = Bench(tabular, learner, results, code, say)
         for way in WAYS:

@@ -66,16 +66,27 @@ def _costs(report: EvaluationReport) -> list[Markup]:
         )
         for name, m in _priced(costs)
     ]
-    saves = "saves" if costs.saved.value >= 0 else "costs"
-    span = interval(costs.saved.low, costs.saved.high, 3)
     said = (
-        f"The operating point {saves} {abs(costs.saved.value):.3f} a row ({span}) against the "
-        "cheaper of flagging nobody and everybody. Of well calibrated probabilities the cheapest "
-        f"threshold is {costs.break_even:.1%}."
+        f"The operating point {saving(costs.saved)} a row against the cheaper of flagging nobody "
+        "and everybody. Of well calibrated probabilities the cheapest threshold is "
+        f"{costs.break_even:.1%}."
     )
     head = [("", ""), (f"cost a row{unit}", ""), (f"{report.confidence:.0%} interval", "")]
     title = tag("h3", "What it costs", class_="sub")
     return [tag("section", title, tag("p", said, class_="said"), table(head, rows))]
+
+
+def saving(saved: Metric) -> str:
+    """Say what is saved, or what it costs more: the interval has the sign of the verb.
+
+    >>> saving(Metric(value=0.5, low=-0.25, high=1))
+    'saves 0.500 (-0.250 to 1.000)'
+    >>> saving(Metric(value=-0.8, low=-0.9, high=-0.75))
+    'costs 0.800 (0.750 to 0.900) more'
+    """
+    if saved.value >= 0:
+        return f"saves {saved.value:.3f} ({interval(saved.low, saved.high, 3)})"
+    return f"costs {-saved.value:.3f} ({interval(-saved.high, -saved.low, 3)}) more"
 
 
 def _priced(costs: CostReport) -> list[tuple[str, Metric]]:

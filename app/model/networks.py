@@ -58,7 +58,9 @@ class Network(nn.Module):
 
     def content(self) -> tuple[str, bytes]:
         """Give the weights' file: its name and bytes."""
-        weights = {name: each.cpu().contiguous() for name, each in self.state_dict().items()}
+        weights = {
+            name: each.cpu().contiguous().clone() for name, each in self.state_dict().items()
+        }
         return WEIGHTS, save(weights)
 
     def prediction(self, numbers_BF: Tensor, categories_BC: Tensor) -> Tensor:

@@ -21,7 +21,9 @@ class WeightAverage:
     ) -> None:
         """Begin with the network's own weights, or go on from `start` after `num_steps` updates."""
         self._decay, self._num_steps = decay, num_steps
-        self._named = dict(network.named_parameters())
+        self._network = network
+        # A parameter with two names is averaged under both.
+        self._named = dict(network.named_parameters(remove_duplicate=False))
         self._own = [parameter.detach() for parameter in self._named.values()]
         self._average = [
             start[name].to(own.device).clone() if start else own.clone()
@@ -45,9 +47,13 @@ class WeightAverage:
             self._write(kept)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Copy the average, by parameter name, to the CPU."""
-        pairs = zip(self._named, self._average, strict=True)
-        return {name: average.cpu().clone() for name, average in pairs}
+        """Copy a whole state of the network to the CPU: the average, and buffers as they stand.
+
+        A buffer is an average of its own, such as the means of a batch normalisation, or constant.
+        """
+        averaged = dict(zip(self._named, self._average, strict=True))
+        state = {**self._network.state_dict(), **averaged}
+        return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
 
     def _write(self, values: list[Tensor]) -> None:
         for own, value in zip(self._own, values, strict=True):

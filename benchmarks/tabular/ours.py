@@ -10,7 +10,7 @@ from app.config import Config
 from app.data.dials import feature_dials, training_dials
 from app.data.features import Encoder, Statistics
 from app.data.splits import STOP, TRAIN, Split
-from app.sections import SourceConfig
+from app.sections import NetworkConfig, SourceConfig
 from app.training.assembly import assemble, new_network
 from app.training.fitting import fit
 from app.training.state import FitState
@@ -31,7 +31,7 @@ class Ours:
 
     def suggest(self, trial: optuna.Trial, num_known: int) -> Settings:
         """Draw around the proposal."""
-        proposed = self.default(num_known)
+        proposed = Ours.default(self, num_known)
         network = {
             "hidden": trial.suggest_categorical("hidden", [32, 64, 128, 192]),
             "num_layers": trial.suggest_int("num_layers", 1, 3),
@@ -63,6 +63,27 @@ class Ours:
         bundle = assemble(config, window, encoder, state, {}).bundle
         scores = bundle.predict(tabular.rows(fold.test))
         return Prediction(scores, state.best_loss, state.best_epoch)
+
+
+class OurFitWithTabM(Ours):
+    """The package's TabM in place of our network; encoding, training and sizes are ours."""
+
+    name = "tabm"
+    sizes = ("hidden", "num_layers", "num_members", "dropout")
+
+    def default(self, num_known: int) -> Settings:
+        """Give our proposal with the other network."""
+        return self._exchanged(super().default(num_known))
+
+    def suggest(self, trial: optuna.Trial, num_known: int) -> Settings:
+        """Draw as ours does."""
+        return self._exchanged(super().suggest(trial, num_known))
+
+    def _exchanged(self, settings: Settings) -> Settings:
+        network = NetworkConfig.model_validate(settings["training"].get("network", {}))
+        sizes = {name: getattr(network, name) for name in self.sizes}
+        other = {"module": "benchmarks.tabular.tabm_net:PublishedTabM", "options": sizes}
+        return {**settings, "training": {**settings["training"], "network": other}}
 
 
 def _config(tabular: TabularSet, settings: Settings) -> Config:
