@@ -1,6 +1,5 @@
 """Write the model card of a version: what it is for, how well it does, what it was made from."""
 
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -15,13 +14,12 @@ from app.ledger.database import Ledger, open_ledger
 from app.model.bundle import ModelBundle
 from app.monitoring.versions import gated_evaluation
 from app.registry.artifacts import Artifacts
-from app.registry.store import list_versions, read_roles
+from app.registry.choosing import choose_version
+from app.registry.store import read_roles
 from app.training.plans import run_folder
 from app.training.reporting import find_report
 from jobs.options import ConfigFile, Overrides
 from jobs.outcome import report, user_errors
-
-MIN_PREFIX = 6
 
 
 def main(
@@ -36,33 +34,8 @@ def main(
     with user_errors():
         settings = load_config(config, set_ or [])
         with closing(open_ledger(settings.ledger_url)) as ledger:
-            chosen = choose_version(ledger, settings.name, version)
+            chosen = choose_version(ledger, settings.name, version, or_latest=True)
             report(run(settings, ledger, chosen, config))
-
-
-def choose_version(ledger: Ledger, model: str, prefix: str | None) -> ModelVersion:
-    """Find a version by the beginning of its digest; by default the champion, else the latest.
-
-    Raises ValueError when there is none, or more than one.
-    """
-    versions = list_versions(ledger, model)
-    if not versions:
-        raise ValueError(f"{model}: no version is registered yet; run jobs.train first")
-    if prefix is None:
-        champion = read_roles(ledger, model).champion
-        return next((one for one in versions if one.digest == champion), versions[-1])
-    return _named(versions, prefix)
-
-
-def _named(versions: Sequence[ModelVersion], prefix: str) -> ModelVersion:
-    found = {one.digest: one for one in versions if one.digest.startswith(prefix)}
-    if len(prefix) < MIN_PREFIX or len(found) != 1:
-        known = ", ".join(sorted({one.digest[:12] for one in versions}))
-        raise ValueError(
-            f"--version {prefix}: {len(found)} versions begin so; give {MIN_PREFIX} characters or "
-            f"more of one of {known}"
-        )
-    return next(iter(found.values()))
 
 
 def run(config: Config, ledger: Ledger, version: ModelVersion, file: Path) -> dict[str, object]:

@@ -130,6 +130,7 @@ def _tell_next(file: Path, key: str, curl: str, console: Console) -> None:
     if not curl:
         # Serving and the loop are for binary models.
         commands = [f"python -m jobs.{job} --config {file}" for job in ("ingest", "train")]
+        commands.append(f"python -m jobs.score --config {file} --rows NEW_ROWS.csv --into scores")
     elif key:
         commands.append(f"export MAINSPRING_KEY={key}   # shown this once; only its hash is stored")
     else:

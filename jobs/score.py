@@ -17,7 +17,11 @@ def main(
     rows: Annotated[str, typer.Option(help="Parquet or .csv: a file, a folder or a glob.")],
     into: Annotated[Path, typer.Option(help="Folder for the scores.")],
     version: Annotated[
-        str | None, typer.Option(help="Digest of a version; absent: champion.")
+        str | None,
+        typer.Option(
+            help="Beginning of a version's digest; default: the champion, or the latest where a "
+            "task has no champion."
+        ),
     ] = None,
     set_: Overrides = None,
 ) -> None:

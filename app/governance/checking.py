@@ -22,7 +22,8 @@ from app.ledger.erasures import read_reductions
 from app.model.bundle import ModelBundle
 from app.model.manifest import ArtifactAltered
 from app.registry.artifacts import ArtifactMissing, Artifacts
-from app.registry.store import VersionUnknown, list_versions, read_roles, version_of_run
+from app.registry.choosing import choose_version
+from app.registry.store import version_of_run
 from app.training.assembly import SECTIONS
 from app.training.differing import configuration_differences, differences_here
 from app.training.plans import (
@@ -33,7 +34,6 @@ from app.training.plans import (
     recorded_config,
 )
 
-MIN_PREFIX = 6
 CheckState = Literal["ok", "differs", "failed", "absent"]
 
 
@@ -81,18 +81,7 @@ def find_checked(
         if (result := find_result(config, run)) is not None:
             return result.version, False
         raise RunUnknown(f"run {run}: nothing is registered and nothing finished under that name")
-    name = version or read_roles(ledger, config.name).champion
-    if name is None:
-        raise VersionUnknown(f"{config.name} has no champion yet; name a --run or a --version")
-    if len(name) < MIN_PREFIX:
-        raise VersionUnknown(f"version {name!r}: give at least {MIN_PREFIX} digits of its digest")
-    found = [v for v in list_versions(ledger, config.name) if v.digest.startswith(name)]
-    digests = sorted({each.digest for each in found})
-    if not found:
-        raise VersionUnknown(f"version {name}: {config.name} has none of that digest")
-    if len(digests) > 1:
-        raise VersionUnknown(f"version {name}: may be any of {', '.join(digests)}")
-    return found[0], True
+    return choose_version(ledger, config.name, version), True
 
 
 def check_version(place: Place, version: ModelVersion, *, registered: bool) -> VersionCheck:

@@ -5,6 +5,7 @@ the artifacts; what a piece of a file becomes is for scoring to say.
 """
 
 import logging
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from app.data.tables import open_tables
 from app.ledger.database import open_ledger
 from app.model.bundle import ModelBundle
 from app.registry.artifacts import Artifacts
-from app.registry.store import find_version, read_roles
+from app.registry.choosing import choose_version
 from app.security.privacy import Pseudonymiser
 from app.security.secrets import pseudonym_key
 from app.serving.scoring import (
@@ -36,10 +37,6 @@ from app.serving.scoring import (
 )
 
 CPUS_PER_SCORER = 0.5
-
-
-class NoChampion(ValueError):
-    """There is no version to score with."""
 
 
 class Scorer:
@@ -75,10 +72,13 @@ class Scorer:
 def score(
     config: Config, rows: str, into: Path, version: str | None = None, num_scorers: int = 2
 ) -> ScoreResult:
-    """Score a file, a folder or a glob into a folder of Parquet; absent version: the champion.
+    """Score a file, a folder or a glob into a folder of Parquet.
 
-    Needs a Ray session. Raises SourceError for rows that cannot be read, NoChampion and
-    VersionUnknown when there is nothing to score with, ValueError for a version that does not fit.
+    Without a version, by its digest or the beginning of one, it is the champion that scores; for a
+    task that has none the version that was registered last.
+
+    Needs a Ray session. Raises SourceError for rows that cannot be read, VersionUnknown
+    when there is nothing to score with, ValueError for a version that does not fit.
     """
     version = _choose(config, version)
     inline = Inline.of(config, datetime.now(UTC))
@@ -102,16 +102,9 @@ def score(
 
 
 def _choose(config: Config, version: str | None) -> str:
-    ledger = open_ledger(config.ledger_url)
-    try:
-        if version is not None:
-            return find_version(ledger, version).digest
-        champion = read_roles(ledger, config.name).champion
-    finally:
-        ledger.close()
-    if champion is None:
-        raise NoChampion(f"{config.name} has no champion yet; train one, or name a --version")
-    return champion
+    with closing(open_ledger(config.ledger_url)) as ledger:
+        or_latest = config.contract.task != "binary"
+        return choose_version(ledger, config.name, version, or_latest=or_latest).digest
 
 
 def _refuse_unfit(config: Config, version: str) -> None:

@@ -17,14 +17,15 @@ pytestmark = pytest.mark.ray
 def test_files_are_scored_by_the_champion_and_a_second_run_does_only_what_is_missing(
     ray_cluster: None, tmp_path: Path
 ) -> None:
-    from app.serving.batch import NoChampion, score
+    from app.registry.store import VersionUnknown
+    from app.serving.batch import score
 
     config = load_config("configs/flights.yaml", [f"workspace={tmp_path / 'workspace'}"])
     table = make_table(config.contract, 60)
     pq.write_table(table, tmp_path / "rows.parquet", row_group_size=20)
     rows, into = str(tmp_path / "rows.parquet"), tmp_path / "scores"
     ledger = open_ledger(config.ledger_url)
-    with pytest.raises(NoChampion, match="flights has no champion yet"):
+    with pytest.raises(VersionUnknown, match="flights: no version is registered"):
         score(config, rows, into)
     champion = put_version(config, ledger, seed=1)
     give_roles(ledger, config.name, champion)

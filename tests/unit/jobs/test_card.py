@@ -7,8 +7,9 @@ import pytest
 
 from app.ledger.database import Ledger, open_ledger
 from app.registry.artifacts import Artifacts
+from app.registry.choosing import choose_version
 from app.registry.store import register_version
-from jobs.card import choose_version, run
+from jobs.card import run
 from tests.card_world import card_config, fitted, reported, version
 
 
@@ -30,7 +31,8 @@ def test_the_card_of_a_run_with_a_report_shows_it(world: tuple[Path, Ledger]) ->
     folder = workspace / "runs" / "first"
     folder.mkdir(parents=True)
     (folder / "evaluation.json").write_text(reported().model_dump_json())
-    record = run(config, ledger, choose_version(ledger, "orders", None), Path("orders.yaml"))
+    chosen = choose_version(ledger, "orders", or_latest=True)
+    record = run(config, ledger, chosen, Path("orders.yaml"))
     assert (record["reported"], record["gated"], record["role"]) == (True, False, "none")
     assert Path(str(record["page"])).parent == workspace / "reports" / "cards"
     assert "Calibration" in Path(str(record["page"])).read_text()

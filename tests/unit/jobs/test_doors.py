@@ -73,5 +73,6 @@ def test_a_table_of_numbers_becomes_a_configuration_and_the_commands_that_work(
     record = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
     assert (record["task"], record["key"], record["curl"]) == ("regression", None, None)
     assert (record["rows"], record["accepted"]) == (300, 300)
-    assert "python -m jobs.train --config configs/trips.yaml" in said
+    for job in ("train", "score"):
+        assert f"python -m jobs.{job} --config configs/trips.yaml" in said
     assert "jobs.start" not in said
