@@ -18,10 +18,12 @@ from app.data.cells import Cells, cells_of_arrow, cells_of_json
 from app.data.delivered_labels import LABEL_COLUMNS as LABEL_COLUMNS
 from app.data.delivered_labels import held_labels, judge_together, label_cells, label_columns
 from app.data.distinct import take_most
+from app.data.goodrows import GoodRows
 from app.data.labels import known_schema
 from app.data.limits import as_mask, each, limits
-from app.data.quarantine import WITHHELD, RawRows, Reasons, quarantined_rows
+from app.data.quarantine import QUARANTINED, WITHHELD, RawRows, Reasons, quarantined_rows
 from app.data.repeats import keep_first
+from app.data.rowwise import FEW_ROWS
 from app.data.rules import add_broken_rules
 from app.security.privacy import Pseudonymiser
 
@@ -115,11 +117,19 @@ def validate_rows(
     seen_ids: Collection[str] | pa.Array | None = None,
     *,
     pseudonymiser: Pseudonymiser | None = None,
+    good: GoodRows | None = None,
 ) -> Validated:
     """Check rows of parsed JSON, strictly; an absent nullable column is null, others are not.
 
-    A row that has a forbidden column is quarantined without its value.
+    A row that has a forbidden column is quarantined without its value. With `good`, the contract's
+    reader, a few rows with nothing wrong about them take a shorter way to the same outcome.
     """
+    if good is not None and seen_ids is None and len(rows) <= FEW_ROWS:
+        accepted = _all_good(rows, contract, good)
+        if accepted is not None:
+            if pseudonymiser is not None:
+                accepted = pseudonymiser.protect(accepted, contract)
+            return Validated(accepted, QUARANTINED.empty_table(), np.arange(len(rows)))
     reasons, known = Reasons(), contract.by_name.keys()
     objects: list[Mapping[str, object]] = []
     broken: set[int] = set()
@@ -145,6 +155,16 @@ def validate_rows(
     }
     batch = _Batch(len(rows), cells, raw, reasons, frozenset(broken))
     return _settle(batch, contract, seen_ids, pseudonymiser)
+
+
+def _all_good(rows: Sequence[object], contract: Contract, good: GoodRows) -> pa.Table | None:
+    """Read rows that neither their values nor a rule speak against; None where something does."""
+    typed = good.read(rows)
+    if typed is None:
+        return None
+    reasons = Reasons()
+    add_broken_rules(typed, contract, reasons, frozenset())
+    return None if reasons.by_row else typed
 
 
 def _complain_of_others(

@@ -10,19 +10,20 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import ValidationError
 
 from app.config import Config
 from app.contracts.rows import TIMESTAMP
 from app.contracts.times import micros_in, micros_of
 from app.contracts.windows import LIVE_SOURCE
-from app.data.forgetting import ERASED, refuse_checked
+from app.data.forgetting import refuse_checked
+from app.data.goodrows import GoodRows
 from app.data.online import OnlineStore
 from app.data.storefile import STORE_ERRORS
 from app.data.tables import Tables
@@ -31,6 +32,7 @@ from app.security.privacy import Pseudonymiser
 from app.security.tombstones import Tombstones
 from app.serving.arrivals import arrive
 from app.serving.capture import Spool, SpoolRefused
+from app.serving.labelling import labels_table, read_label
 from app.serving.messages import (
     Label,
     LabelsRequest,
@@ -38,7 +40,6 @@ from app.serving.messages import (
     Readiness,
     Refused,
     Rejected,
-    explain,
 )
 from app.serving.residents import Bundle, Generation, Residents
 
@@ -79,7 +80,9 @@ class Predictor:
         at = self._now()
         contract = self.config.contract
         rows = arrive(request.rows, contract, at, _new_id, request.idempotency_keys)
-        checked = validate_rows(rows, contract, pseudonymiser=self.pseudonymiser)
+        checked = validate_rows(
+            rows, contract, pseudonymiser=self.pseudonymiser, good=self._good_rows
+        )
         checked = refuse_checked(checked, contract, self.erased())
         rejected = _rejected(checked.quarantined)
         kept = {"quarantine": self.tables.complete("quarantine", checked.quarantined, at, SOURCE)}
@@ -116,7 +119,7 @@ class Predictor:
         accepted: list[Label] = []
         rejected: list[Rejected] = []
         for position, item in enumerate(request.labels):
-            reason, label = _read_label(item, now, self.erased())
+            reason, label = read_label(item, now, self.erased())
             if label is not None:
                 accepted.append(label)
             else:
@@ -124,7 +127,7 @@ class Predictor:
         if not accepted:
             got = f"none of {len(request.labels)} labels is acceptable"
             raise Refused(422, "labels", got, "mend the labels, see rejected").because(rejected)
-        self._keep({"labels": self._labels(accepted, now)})
+        self._keep({"labels": labels_table(accepted, now, SOURCE)})
         return {
             "model": self.config.name,
             "accepted": len(accepted),
@@ -141,6 +144,10 @@ class Predictor:
             version=str(generation.roles.champion),
             generation=generation.roles.generation,
         )
+
+    @cached_property
+    def _good_rows(self) -> GoodRows:
+        return GoodRows(self.config.contract)
 
     def _champion(self) -> tuple[Generation, Bundle]:
         """Take one reference to the generation: it stays the same for the whole request."""
@@ -226,18 +233,6 @@ class Predictor:
             }
         )
 
-    def _labels(self, labels: Sequence[Label], now: datetime) -> pa.Table:
-        return pa.table(
-            {
-                "row_id": [label.row_id for label in labels],
-                "label": pa.array([label.label for label in labels], pa.int8()),
-                "void": [label.void for label in labels],
-                "known_at": pa.array([label.known_at or now for label in labels], TIMESTAMP),
-                "received_at": pa.repeat(pa.scalar(now, TIMESTAMP), len(labels)),
-                "source": pa.repeat(SOURCE, len(labels)),
-            }
-        )
-
 
 def _new_id() -> str:
     return f"r_{uuid.uuid4().hex}"
@@ -271,22 +266,6 @@ def _rejected(quarantined: pa.Table) -> list[Rejected]:
             quarantined["position"].to_pylist(), quarantined["reasons"].to_pylist(), strict=True
         )
     ]
-
-
-def _read_label(item: object, now: datetime, erased: Tombstones) -> tuple[str, Label | None]:
-    """Read one outcome, or say why it is refused."""
-    try:
-        label = Label.model_validate(item)
-    except ValidationError as error:
-        return explain(error), None
-    if erased.is_row(label.row_id):
-        return ERASED, None
-    if label.known_at is not None and label.known_at > now:
-        return (
-            f"known_at {label.known_at.isoformat()} is in the future, it is {now.isoformat()}",
-            None,
-        )
-    return "", label
 
 
 def _checked(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
