@@ -7,7 +7,7 @@ no subject, since the caller puts the column's name before it.
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -85,7 +85,7 @@ def cells_of_json(values: Sequence[object], column: Column) -> Cells:
             return Cells(pa.array(values, pa.string()), [])
         except UnicodeEncodeError:
             pass  # A lone surrogate: found one by one below.
-    return _one_by_one(values, column, _JSON_READERS[column.kind])
+    return _one_by_one(values, column, JSON_READERS[column.kind])
 
 
 def _one_by_one(
@@ -136,7 +136,8 @@ def _read_time(value: object) -> datetime:
     return moment
 
 
-_JSON_READERS: dict[str, Callable[[object], object]] = {
+# What reads a value of parsed JSON that is not null, by kind of column; ValueError, OverflowError.
+JSON_READERS: dict[str, Callable[[object], Any]] = {
     "number": _read_number,
     "category": _read_string,
     "identifier": _read_string,

@@ -7,17 +7,18 @@ Knows parsed JSON and the contract; knows nothing of rules, of ids seen before, 
 
 import math
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 
 from app.contracts.rows import Column, Contract
+from app.data.cells import JSON_READERS
 
 Reader = Callable[[object], object]
 
 
 class Doubtful(ValueError):
-    """A value that is not plainly good."""
+    """A value that is not within its limits."""
 
 
 class GoodRows:
@@ -59,61 +60,26 @@ class GoodRows:
 
 
 def _reader(column: Column) -> Reader:
-    """Make what reads a value of a column, or raises."""
-    if column.kind == "number":
-        read = _number_reader(column)
-    elif column.kind == "time":
-        read = _read_time
-    else:
-        read = _text_reader(column)
-    nullable = column.nullable
+    """Make what reads a value of a column and holds it against the limits, or raises."""
+    read, within, nullable = JSON_READERS[column.kind], _limits(column), column.nullable
 
-    def read_or_null(value: object) -> object:
-        if value is None:
-            if not nullable:
-                raise Doubtful
+    def read_good(value: object) -> object:
+        if value is None and nullable:
             return None
-        return read(value)
-
-    return read_or_null
-
-
-def _number_reader(column: Column) -> Reader:
-    low = -math.inf if column.minimum is None else column.minimum
-    high = math.inf if column.maximum is None else column.maximum
-
-    def read(value: object) -> float:
-        # A type of its own, a boolean or a number's, is not what is meant.
-        if type(value) is not float and type(value) is not int:
+        given = read(value)
+        if not within(given):
             raise Doubtful
-        number = float(value)
-        if not low <= number <= high or math.isinf(number):
-            raise Doubtful
-        return number
+        return given
 
-    return read
+    return read_good
 
 
-def _text_reader(column: Column) -> Reader:
-    allowed = None if column.categories is None else frozenset(column.categories)
-    filled = column.kind == "identifier"
-
-    def read(value: object) -> str:
-        if type(value) is not str or (filled and not value):
-            raise Doubtful
-        if allowed is not None and value not in allowed:
-            raise Doubtful
-        if not value.isascii():
-            value.encode()  # A lone surrogate is no text.
-        return value
-
-    return read
-
-
-def _read_time(value: object) -> datetime:
-    if type(value) is not str:
-        raise Doubtful
-    moment = datetime.fromisoformat(value)
-    if moment.tzinfo is None:
-        raise Doubtful
-    return moment
+def _limits(column: Column) -> Callable[[Any], bool]:
+    """Make what tells whether a value that could be read is within the limits of its column."""
+    if column.kind == "number":
+        low = -math.inf if column.minimum is None else column.minimum
+        high = math.inf if column.maximum is None else column.maximum
+        return lambda number: low <= number <= high and not math.isinf(number)
+    if column.categories is not None:
+        return frozenset(column.categories).__contains__
+    return bool if column.kind == "identifier" else lambda value: True
