@@ -28,13 +28,13 @@ def choose_version(
         raise VersionUnknown(f"{model}: no version is registered yet; run jobs.train first")
     if prefix is None:
         champion = read_roles(ledger, model).champion
-        found = {one.digest: one for one in versions if one.digest == champion}
-        if not found and not or_latest:
-            latest = versions[-1].digest[:12]
-            raise VersionUnknown(
-                f"{model} has no champion yet; name a version: the latest is {latest}"
-            )
-        return next(iter(found.values()), versions[-1])
+        for one in versions:
+            if one.digest == champion:
+                return one
+        if or_latest:
+            return versions[-1]
+        latest = versions[-1].digest[:12]
+        raise VersionUnknown(f"{model} has no champion yet; name a version: the latest is {latest}")
     if len(prefix) < MIN_PREFIX:
         raise VersionUnknown(
             f"version {prefix!r}: give at least {MIN_PREFIX} digits of its digest, of one of "
