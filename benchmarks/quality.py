@@ -42,6 +42,7 @@ OURS = (
     "app/data/features.py",
     "app/model/networks.py",
     "app/model/tasks.py",
+    "app/training/assembly.py",
     "app/training/averaging.py",
     "app/training/fitting.py",
     "app/training/state.py",

@@ -20,6 +20,8 @@ from app.model.bundle import ModelBundle
 from app.model.calibration import Calibrator
 from app.model.networks import TabularNetwork
 from app.sections import FeaturesConfig, NetworkConfig, SourceConfig, SplitConfig, TrainingConfig
+from app.training.rows import Rows
+from app.training.window import encode_rows
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 END = datetime(2020, 1, 31, tzinfo=UTC)
@@ -127,6 +129,19 @@ def make_encoder(rows: pa.Table) -> Encoder:
     """Fit an encoder."""
     config = FeaturesConfig(num_bins=8, min_category_count=5)
     return Encoder.fit(Statistics.collect(rows, CONTRACT), config)
+
+
+def known_rows(table: pa.Table) -> pa.Table:
+    """Give the rows whose outcome is known."""
+    return table.filter([state == "known" for state in table["state"].to_pylist()])
+
+
+def make_encoded(number: int = 900, num_train: int = 600) -> tuple[Encoder, Rows, Rows]:
+    """Give an encoder fitted to rows, and the known ones encoded, to train on and to stop by."""
+    table = make_rows(number)
+    encoder, known = make_encoder(table), known_rows(table)
+    train, stop = known.slice(0, num_train), known.slice(num_train)
+    return encoder, encode_rows(encoder, train), encode_rows(encoder, stop)
 
 
 def make_bundle(rows: pa.Table, seed: int = 0) -> ModelBundle:

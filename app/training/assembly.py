@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -56,6 +57,14 @@ class Material:
     task: LearningTask
     train: Rows
     stop: Rows
+
+    @classmethod
+    def of(cls, window: Window, encoder: Encoder) -> Self:
+        """Encode the rows of a window."""
+        train, stop = (
+            encode_rows(encoder, rows) for rows in (window.labelled_train, window.labelled_stop)
+        )
+        return cls(encoder.shape, window.task, train, stop)
 
 
 @dataclass(frozen=True)
@@ -168,31 +177,8 @@ def fit_in_process(
     """
     window = open_window(config, table, end)
     encoder = Encoder.fit(Statistics.collect(window.train, config.contract), config.features)
-    state = fit_window(config, window, encoder, on_epoch=on_epoch)
+    state = fit_material(config, Material.of(window, encoder), on_epoch=on_epoch)
     return assemble(config, window, encoder, state, facts or {})
-
-
-def fit_window(
-    config: Config,
-    window: Window,
-    encoder: Encoder,
-    *,
-    resume: FitState | None = None,
-    on_epoch: Callable[[FitState], None] = lambda state: None,
-    on_step: Callable[[Step], None] = lambda step: None,
-) -> FitState:
-    """Fit what the configuration names to the rows of a window, here, as one worker would.
-
-    The number of torch threads is the caller's, and decides the last bits. Raises what `fit` and
-    `grow` raise.
-    """
-    material = Material(
-        encoder.shape,
-        window.task,
-        encode_rows(encoder, window.labelled_train),
-        encode_rows(encoder, window.labelled_stop),
-    )
-    return fit_material(config, material, resume=resume, on_epoch=on_epoch, on_step=on_step)
 
 
 def fit_material(
@@ -203,7 +189,11 @@ def fit_material(
     on_epoch: Callable[[FitState], None] = lambda state: None,
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> FitState:
-    """Fit what the configuration names to encoded rows; see fit_window."""
+    """Fit what the configuration names to encoded rows, here, as one worker would.
+
+    The number of torch threads is the caller's, and decides the last bits. Raises what `fit` and
+    `grow` raise.
+    """
     training, task = config.training, material.task
     train, stop = material.train, material.stop
     if training.model == "trees":

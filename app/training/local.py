@@ -19,7 +19,7 @@ from app.config import Config
 from app.contracts.circumstances import Surroundings
 from app.contracts.records import DatasetVersion
 from app.data.features import Encoder
-from app.training.assembly import fit_window
+from app.training.assembly import Material, fit_material
 from app.training.checkpoints import CheckpointFailed, Checkpoints, read_checkpoints
 from app.training.circumstances import sum_in_one_order, surroundings_here
 from app.training.progress import ProgressWriter
@@ -64,8 +64,8 @@ def fit_here(
 ) -> Trained:
     """Fit, with a checkpoint in the run's folder after each epoch, as the first worker would.
 
-    Goes on from the last whole checkpoint. Raises what `fit_window` raises, CheckpointFailed where
-    one could not be written, and ValueError for a GPU that is not there.
+    Goes on from the last whole checkpoint. Raises what `fit_material` raises, CheckpointFailed
+    where one could not be written, and ValueError for a GPU that is not there.
     """
     training = config.training
     if training.use_gpu and not torch.cuda.is_available():
@@ -91,8 +91,12 @@ def fit_here(
                 checkpoints.save(state)
                 writer.go_on()
 
-            state = fit_window(
-                config, window, encoder, resume=resume, on_epoch=after_epoch, on_step=writer.step
+            state = fit_material(
+                config,
+                Material.of(window, encoder),
+                resume=resume,
+                on_epoch=after_epoch,
+                on_step=writer.step,
             )
             checkpoints.last(state)
         return Trained(state, writer.rate, workers)

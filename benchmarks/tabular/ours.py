@@ -11,10 +11,9 @@ from app.data.dials import feature_dials, training_dials
 from app.data.features import Encoder, Statistics
 from app.data.splits import STOP, TRAIN, Split
 from app.sections import NetworkConfig, SourceConfig
-from app.training.assembly import assemble, new_network
-from app.training.fitting import fit
+from app.training.assembly import Material, assemble, fit_material
 from app.training.state import FitState
-from app.training.window import Window, encode_rows
+from app.training.window import Window
 from benchmarks.tabular.contenders import Prediction, Settings
 from benchmarks.tabular.sets import Fold, TabularSet
 
@@ -106,6 +105,4 @@ def _window(tabular: TabularSet, fold: Fold) -> Window:
 
 def _fitted(config: Config, window: Window) -> tuple[Encoder, FitState]:
     encoder = Encoder.fit(Statistics.collect(window.train, config.contract), config.features)
-    network = new_network(config, encoder.shape, window.task)
-    parts = (encode_rows(encoder, rows) for rows in (window.labelled_train, window.labelled_stop))
-    return encoder, fit(network, *parts, config.training)
+    return encoder, fit_material(config, Material.of(window, encoder))

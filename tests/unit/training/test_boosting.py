@@ -16,11 +16,11 @@ from app.training.boosting import BOOSTER, Growth, grow, trees_of
 from app.training.rows import Rows
 from app.training.state import FitState
 from app.training.window import encode_rows
-from tests.learning_world import END, make_config, make_encoder, make_rows
+from tests.learning_world import END, known_rows, make_config, make_encoder, make_rows
 
 TREES = TreesConfig(trees_per_epoch=5, max_depth=3, learning_rate=0.2)
 TABLE = make_rows(900)
-KNOWN = TABLE.filter([state == "known" for state in TABLE["state"].to_pylist()])
+KNOWN = known_rows(TABLE)
 ENCODER = make_encoder(TABLE)
 ROWS = encode_rows(ENCODER, KNOWN)
 

@@ -14,13 +14,9 @@ from app.training.divergence import CHECK_EVERY, LossWatch, TrainingDiverged, re
 from app.training.fitting import fit
 from app.training.peers import Alone
 from app.training.rows import Rows
-from app.training.window import encode_rows
-from tests.learning_world import make_config, make_encoder, make_rows
+from tests.learning_world import make_config, make_encoded
 
-TABLE = make_rows(900)
-KNOWN = TABLE.filter([state == "known" for state in TABLE["state"].to_pylist()])
-ENCODER = make_encoder(TABLE)
-TRAIN, STOP = (encode_rows(ENCODER, rows) for rows in (KNOWN.slice(0, 600), KNOWN.slice(600)))
+ENCODER, TRAIN, STOP = make_encoded()
 
 
 def with_number(rows: Rows, row: int, number: int, value: float) -> Rows:

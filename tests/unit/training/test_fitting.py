@@ -16,12 +16,9 @@ from app.training.fitting import fit, learning_rate
 from app.training.rows import Rows
 from app.training.state import FitState
 from app.training.window import encode_rows
-from tests.learning_world import make_config, make_encoder, make_rows
+from tests.learning_world import make_config, make_encoded, make_rows
 
-TABLE = make_rows(900)
-KNOWN = TABLE.filter([state == "known" for state in TABLE["state"].to_pylist()])
-ENCODER = make_encoder(TABLE)
-TRAIN, STOP = (encode_rows(ENCODER, rows) for rows in (KNOWN.slice(0, 600), KNOWN.slice(600)))
+ENCODER, TRAIN, STOP = make_encoded()
 
 
 def run(config: TrainingConfig, resume: FitState | None = None, train: Rows = TRAIN) -> FitState:
@@ -141,7 +138,7 @@ def test_a_diverging_run_says_what_to_change() -> None:
 
 
 def test_no_rows_are_refused() -> None:
-    nothing = encode_rows(ENCODER, KNOWN.slice(0, 0))
+    nothing = encode_rows(ENCODER, make_rows(1).slice(0, 0))
     with pytest.raises(ValueError, match="got 0 to train"):
         run(settings(), train=nothing)
 

@@ -14,13 +14,9 @@ from app.training.assembly import new_network
 from app.training.fitting import fit
 from app.training.precision import forward_of
 from app.training.state import FitState
-from app.training.window import encode_rows
-from tests.learning_world import make_config, make_encoder, make_rows
+from tests.learning_world import make_config, make_encoded
 
-TABLE = make_rows(900)
-KNOWN = TABLE.filter([state == "known" for state in TABLE["state"].to_pylist()])
-ENCODER = make_encoder(TABLE)
-TRAIN, STOP = (encode_rows(ENCODER, rows) for rows in (KNOWN.slice(0, 600), KNOWN.slice(600)))
+ENCODER, TRAIN, STOP = make_encoded()
 
 
 def run(config: TrainingConfig, resume: FitState | None = None) -> tuple[FitState, list[FitState]]:
