@@ -4,22 +4,19 @@ Knows rows, versions, the spool and a clock; knows nothing of HTTP, Ray or SQL. 
 several threads. What a client did wrong is raised as Refused, with what to change.
 """
 
-import hashlib
 import logging
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.config import Config
-from app.contracts.rows import TIMESTAMP
 from app.contracts.times import micros_in, micros_of
 from app.contracts.windows import LIVE_SOURCE
 from app.data.forgetting import refuse_checked
@@ -27,10 +24,10 @@ from app.data.goodrows import GoodRows
 from app.data.online import OnlineStore
 from app.data.storefile import STORE_ERRORS
 from app.data.tables import Tables
-from app.data.validation import validate_rows
+from app.data.validation import Validated, validate, validate_rows
 from app.security.privacy import Pseudonymiser
 from app.security.tombstones import Tombstones
-from app.serving.arrivals import arrive
+from app.serving.arrivals import arrive, arrive_table
 from app.serving.capture import Spool, SpoolRefused
 from app.serving.labelling import labels_table, read_label
 from app.serving.messages import (
@@ -42,14 +39,31 @@ from app.serving.messages import (
     Rejected,
 )
 from app.serving.residents import Bundle, Generation, Residents
+from app.serving.tablepath import (
+    Scored,
+    checked_probabilities,
+    keys_of,
+    prediction_records,
+    rejected_rows,
+    with_nullable,
+)
 
 logger = logging.getLogger(__name__)
 SOURCE = LIVE_SOURCE
-ARM = "champion"
 
 
 class ClockUnknown(RuntimeError):
     """The time cannot be told at this moment."""
+
+
+class Turn(NamedTuple):
+    """What one request is answered with: it stays the same from its first row to its last."""
+
+    generation: Generation
+    champion: Bundle
+    at: datetime
+    keys: Sequence[str] | None
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,37 +90,68 @@ class Predictor:
         or room to keep rows.
         """
         self._refuse_too_many("rows", len(request.rows))
-        generation, champion = self._champion()
-        at = self._now()
+        turn = Turn(*self._champion(), self._now(), request.idempotency_keys)
         contract = self.config.contract
-        rows = arrive(request.rows, contract, at, _new_id, request.idempotency_keys)
+        rows = arrive(request.rows, contract, turn.at, _new_id, turn.keys)
         checked = validate_rows(
             rows, contract, pseudonymiser=self.pseudonymiser, good=self._good_rows
         )
-        checked = refuse_checked(checked, contract, self.erased())
-        rejected = _rejected(checked.quarantined)
-        kept = {"quarantine": self.tables.complete("quarantine", checked.quarantined, at, SOURCE)}
-        if checked.accepted.num_rows == 0:
-            self._keep(kept)
-            got = f"none of {len(request.rows)} rows is acceptable"
-            raise Refused(422, "rows", got, "mend the rows, see rejected").because(rejected)
-        # The windows' values are logged with the row: what was used can be used again.
-        rows = self._with_windows(checked.accepted, at)
-        probabilities = _checked(champion.predict(rows))
-        events = self.tables.complete("events", rows, at, SOURCE)
-        keys = _keys(request, checked.accepted[contract.id], checked.positions)
-        predictions = self._predictions(events, probabilities, keys, generation, at)
-        self._keep({"events": events, "predictions": predictions, **kept})
+        scored = self._score(checked, turn)
         return {
             "model": self.config.name,
-            "version": generation.roles.champion,
-            "generation": generation.roles.generation,
+            "version": scored.roles.champion,
+            "generation": scored.roles.generation,
             "request_id": request.request_id or uuid.uuid4().hex,
-            "predictions": predictions.select(
+            "predictions": scored.predictions.select(
                 ["row_id", "prediction_id", "probability"]
             ).to_pylist(),
-            "rejected": [item.model_dump() for item in rejected],
+            "rejected": [item.model_dump() for item in scored.rejected],
         }
+
+    def predict_table(
+        self,
+        table: pa.Table,
+        keys: Sequence[str] | None = None,
+        *,
+        whole: bool = False,
+        version: str | None = None,
+    ) -> Scored:
+        """Score the rows of a table that are acceptable, as `predict` does, by column.
+
+        The table has columns of the contract; nullable and generated ones may be absent. `whole`
+        refuses the request with 400 when a row is not acceptable: the refused rows are kept, the
+        others are neither scored nor kept, they have not come in. With a version nothing else
+        answers: Refused with 404 when it is not the champion. Otherwise raises as `predict` does.
+        """
+        self._refuse_too_many("rows", table.num_rows)
+        turn = Turn(*self._champion(version), self._now(), keys, whole)
+        contract = self.config.contract
+        table = with_nullable(arrive_table(table, contract, turn.at, _new_id, keys), contract)
+        checked = validate(table, contract, pseudonymiser=self.pseudonymiser)
+        return self._score(checked, turn)
+
+    def _score(self, checked: Validated, turn: Turn) -> Scored:
+        """Score judged rows and keep what became of all of them."""
+        at, roles = turn.at, turn.generation.roles
+        contract = self.config.contract
+        checked = refuse_checked(checked, contract, self.erased())
+        rejected = rejected_rows(checked.quarantined)
+        kept = {"quarantine": self.tables.complete("quarantine", checked.quarantined, at, SOURCE)}
+        num_accepted = checked.accepted.num_rows
+        if num_accepted == 0 or (turn.whole and rejected):
+            self._keep(kept)
+            refused = "none" if num_accepted == 0 else f"only {num_accepted}"
+            got = f"{refused} of {num_accepted + len(rejected)} rows is acceptable"
+            status = 400 if turn.whole else 422
+            raise Refused(status, "rows", got, "mend the rows, see rejected").because(rejected)
+        # The windows' values are logged with the row: what was used can be used again.
+        rows = self._with_windows(checked.accepted, at)
+        probabilities = checked_probabilities(turn.champion.predict(rows))
+        events = self.tables.complete("events", rows, at, SOURCE)
+        own = keys_of(turn.keys, checked.accepted[contract.id], checked.positions)
+        predictions = prediction_records(events, probabilities, own, roles, contract, self.replica)
+        self._keep({"events": events, "predictions": predictions, **kept})
+        return Scored(roles, predictions, rejected)
 
     def label(self, request: LabelsRequest) -> dict[str, Any]:
         """Log the outcomes that are acceptable; the answer is a LabelsResponse.
@@ -149,8 +194,11 @@ class Predictor:
     def _good_rows(self) -> GoodRows:
         return GoodRows(self.config.contract)
 
-    def _champion(self) -> tuple[Generation, Bundle]:
-        """Take one reference to the generation: it stays the same for the whole request."""
+    def _champion(self, version: str | None = None) -> tuple[Generation, Bundle]:
+        """Take one reference to the generation: it stays the same for the whole request.
+
+        Raises Refused: 503 without a champion, 404 when it is not the version that was asked for.
+        """
         generation = self.residents.current
         champion = generation.champion if generation else None
         if generation is None or champion is None:
@@ -161,6 +209,9 @@ class Predictor:
             raise Refused(
                 503, "model", got, "train and promote a first version, or try again later"
             )
+        if version not in (None, generation.roles.champion):
+            got, change = f"version {version[:80]}", "ask for the champion, or for no version"
+            raise Refused(404, "version", got, change)
         return generation, champion
 
     def _with_windows(self, accepted: pa.Table, at: datetime) -> pa.Table:
@@ -205,74 +256,6 @@ class Predictor:
             # The cause names a path of the server: it is for the log, not for the client.
             raise Refused(503, "spool", "the request cannot be kept", "try again later") from error
 
-    def _predictions(
-        self,
-        events: pa.Table,
-        probabilities: npt.NDArray[np.float64],
-        keys: Sequence[str],
-        generation: Generation,
-        at: datetime,
-    ) -> pa.Table:
-        contract, version = self.config.contract, str(generation.roles.champion)
-        size = events.num_rows
-        entity = events[contract.entity] if contract.entity else pa.nulls(size, pa.string())
-        return pa.table(
-            {
-                "prediction_id": [_prediction_id(version, key) for key in keys],
-                "idempotency_key": keys,
-                "row_id": events[contract.id],
-                "entity": entity,
-                "version": pa.repeat(version, size),
-                "generation": pa.repeat(generation.roles.generation, size),
-                "arm": pa.repeat(ARM, size),
-                "propensity": pa.repeat(1.0, size),
-                "probability": probabilities,
-                "prediction_time": events["prediction_time"],
-                "served_at": pa.repeat(pa.scalar(at, TIMESTAMP), size),
-                "replica": pa.repeat(self.replica, size),
-            }
-        )
-
 
 def _new_id() -> str:
     return f"r_{uuid.uuid4().hex}"
-
-
-def _keys(
-    request: PredictRequest, ids: pa.ChunkedArray, positions: npt.NDArray[np.int64]
-) -> list[str]:
-    """Give each accepted row its idempotency key."""
-    if request.idempotency_keys is None:
-        keys: list[str] = ids.to_pylist()
-        return keys
-    return [request.idempotency_keys[position] for position in positions]
-
-
-def _prediction_id(version: str, key: str) -> str:
-    """Name a prediction: a repeated key answered by the same version gets the same name.
-
-    >>> _prediction_id("v1", "row-7") == _prediction_id("v1", "row-7")
-    True
-    >>> _prediction_id("v1", "row-7") == _prediction_id("v2", "row-7")
-    False
-    """
-    return hashlib.blake2b(f"{version}\0{key}".encode(), digest_size=16).hexdigest()
-
-
-def _rejected(quarantined: pa.Table) -> list[Rejected]:
-    return [
-        Rejected(row=row, reasons=reasons)
-        for row, reasons in zip(
-            quarantined["position"].to_pylist(), quarantined["reasons"].to_pylist(), strict=True
-        )
-    ]
-
-
-def _checked(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Let no answer out that is no probability."""
-    within = pc.all(
-        pc.and_(pc.greater_equal(probabilities, 0.0), pc.less_equal(probabilities, 1.0))
-    )
-    if not within.as_py():
-        raise ArithmeticError("the champion gave something that is no probability")
-    return probabilities
