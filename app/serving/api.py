@@ -7,9 +7,9 @@ the contract.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, TypeVar
 
 import orjson
@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app.security.access import Keyring
+from app.serving.bulk import ARROW, predict_stream
 from app.serving.documentation import (
     CLOSED,
     JSON,
@@ -29,9 +30,11 @@ from app.serving.documentation import (
     Answers,
     answers,
     describe_keys,
+    with_binary,
     with_body,
 )
 from app.serving.doors import Doors, demand
+from app.serving.inference import TextErrors, add_inference_routes
 from app.serving.messages import (
     Health,
     LabelsRequest,
@@ -65,11 +68,14 @@ def build_api(replica: Replica) -> FastAPI:
         version="1",
     )
     api.add_exception_handler(HTTPException, _answer_http_error)
+    desk = Desk(config.serving.max_body_mb, config.serving.max_ongoing_requests)
     _add_state_routes(api, replica)
-    _add_model_routes(api, replica)
+    _add_model_routes(api, replica, desk)
+    add_inference_routes(api, replica, desk.take, _guarded)
     if config.serving.authentication == "keys":
         keyring = Keyring(config.workspace)
         api.add_middleware(Doors, keyring=keyring, now=replica.now, answer=_answer_refusal)
+    api.add_middleware(TextErrors)
     return api
 
 
@@ -86,25 +92,30 @@ class Desk:
     async def serve(
         self, request: Request, kind: type[Message], work: Callable[[Message], dict[str, Any]]
     ) -> Response:
-        """Read a message of a kind and answer with the outcome of the work."""
+        """Read a message of a kind in JSON and answer with the outcome of the work."""
+
+        def answer(body: bytes) -> Response:
+            return Response(orjson.dumps(work(parse(body, kind))), media_type=JSON)
+
+        return await self.take(request, (JSON,), answer)
+
+    async def take(
+        self, request: Request, kinds: Collection[str], answer: Callable[[bytes], Response]
+    ) -> Response:
+        """Read a body of one of these content types and answer it."""
+        refuse_other_content(request, kinds)
         if self._ongoing >= self._max_ongoing:
             raise Refused(503, "server", f"{self._ongoing} requests under way", "try again later")
         self._ongoing += 1
         try:
             body = await self._read(request)
             loop = asyncio.get_running_loop()
-            content = await loop.run_in_executor(
-                self._workers, lambda: orjson.dumps(work(parse(body, kind)))
-            )
+            return await loop.run_in_executor(self._workers, answer, body)
         finally:
             self._ongoing -= 1
-        return Response(content, media_type=JSON)
 
     async def _read(self, request: Request) -> bytes:
         """Read a body of bounded length."""
-        kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
-        if kind != JSON:
-            raise Refused(415, "content-type", kind[:100], f"send {JSON}")
         pieces = []
         size = 0
         async for piece in request.stream():
@@ -114,6 +125,18 @@ class Desk:
                 raise Refused(413, "body", got, "send several smaller requests")
             pieces.append(piece)
         return b"".join(pieces)
+
+
+def content_type(request: Request) -> str:
+    """Give a request's content type without its parameters; JSON where it does not say."""
+    return request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+
+
+def refuse_other_content(request: Request, kinds: Collection[str]) -> None:
+    """Refuse content that a path does not take. Raises Refused with 415."""
+    kind = content_type(request)
+    if kind not in kinds:
+        raise Refused(415, "content-type", kind[:100], f"send {' or '.join(kinds)}")
 
 
 def parse(body: bytes, kind: type[Message]) -> Message:
@@ -201,10 +224,9 @@ def _add_state_routes(api: FastAPI, replica: Replica) -> None:
         return _success(replica.predictor.readiness())
 
 
-def _add_model_routes(api: FastAPI, replica: Replica) -> None:
+def _add_model_routes(api: FastAPI, replica: Replica, desk: Desk) -> None:
     predictor = replica.predictor
     config = predictor.config
-    desk = Desk(config.serving.max_body_mb, config.serving.max_ongoing_requests)
 
     @_guarded
     async def metadata(request: Request) -> Response:
@@ -216,7 +238,9 @@ def _add_model_routes(api: FastAPI, replica: Replica) -> None:
     async def predict(request: Request) -> Response:
         demand(request, "predict")
         _refuse_other_models(request, config.name)
-        return await desk.serve(request, PredictRequest, predictor.predict)
+        if content_type(request) == JSON:
+            return await desk.serve(request, PredictRequest, predictor.predict)
+        return await desk.take(request, (JSON, ARROW), partial(predict_stream, predictor))
 
     @_guarded
     async def labels(request: Request) -> Response:
@@ -232,10 +256,10 @@ def _add_model_routes(api: FastAPI, replica: Replica) -> None:
         path |= SECURITY
         reading, writing = (*CLOSED, *reading), (*CLOSED, *writing)
         describe_keys(api)
-    rows = path | with_body(request_schema(config.contract))
+    rows = path | with_body(request_schema(config.contract), ARROW)
     outcomes = path | with_body(labels_schema())
     _route(api, "GET", metadata, answers(Metadata, reading), path)
-    _route(api, "POST", predict, answers(PredictResponse, writing), rows)
+    _route(api, "POST", predict, with_binary(answers(PredictResponse, writing), ARROW), rows)
     _route(api, "POST", labels, answers(LabelsResponse, writing), outcomes)
 
 

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.security.access import AccessDenied, KeyRefused, Keyring, Principal, Role
 from app.serving.messages import Refused
 
-OPEN = frozenset({"/healthz", "/readyz"})
+OPEN = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
 HINT = "send Authorization: Bearer msk_…, or x-api-key; python -m jobs.keys create makes a key"
 CHALLENGE = 'Bearer realm="mainspring"'
 

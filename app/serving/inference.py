@@ -1,0 +1,235 @@
+"""Answer the paths of the Open Inference Protocol below /v2, and write errors there as it does.
+
+What is answered is what the plain paths answer; only the words differ. The protocol knows no
+partial answer: a request with a row that is not acceptable is refused whole with 400. Its refused
+rows are quarantined; the others have not come in, and may be sent again. Knows HTTP and a replica;
+knows nothing of models, tables or Ray.
+"""
+
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.serving.documentation import (
+    CLOSED,
+    JSON,
+    MEANINGS,
+    READING,
+    SECURITY,
+    WRITING,
+    answers,
+    with_binary,
+    with_body,
+)
+from app.serving.doors import demand
+from app.serving.infer_messages import (
+    InferError,
+    InferResponse,
+    Live,
+    ModelMetadata,
+    ModelReady,
+    Ready,
+    ServerMetadata,
+    infer_schema,
+    model_metadata,
+    refusal_text,
+)
+from app.serving.messages import Refused
+from app.serving.protocol import read_infer, write_infer
+from app.serving.replica import Replica, ReplicaUnwell
+
+ROOT = "/v2"
+BINARY = "application/octet-stream"
+HEADER_LENGTH = "inference-header-content-length"
+OPEN_ERRORS = (405, 500, 503)
+# Nothing is judged row by row: 400 says all that is wrong with a body.
+INFER_ERRORS = tuple(status for status in WRITING if status != 422)
+SAID = MEANINGS | {
+    400: "The body is not what is described here, or a row is not acceptable: nothing is scored.",
+    404: "No such model, no such version, or no such path.",
+}
+
+Handler = Callable[[Request], Awaitable[Response]]
+Guard = Callable[[Handler], Handler]
+Take = Callable[[Request, Collection[str], Callable[[bytes], Response]], Awaitable[Response]]
+
+
+class Inference:
+    """The handlers of one replica; `take` reads a body and works on it beside the event loop."""
+
+    def __init__(self, replica: Replica, take: Take) -> None:
+        self._replica = replica
+        self._predictor = replica.predictor
+        self._model = replica.predictor.config.name
+        self._take = take
+
+    async def live(self, request: Request) -> Response:
+        """Say whether the process lives."""
+        try:
+            self._replica.check_health()
+        except ReplicaUnwell as error:
+            raise Refused(503, "replica", str(error), "it is being replaced; try again") from error
+        return _success(Live())
+
+    async def ready(self, request: Request) -> Response:
+        """Say whether a champion answers."""
+        self._predictor.readiness()
+        return _success(Ready())
+
+    async def server(self, request: Request) -> Response:
+        """Say who answers."""
+        demand(request, "predict", "label", "audit")
+        return _success(ServerMetadata())
+
+    async def model_ready(self, request: Request) -> Response:
+        """Say whether the model answers, and in the version that is asked for."""
+        demand(request, "predict", "label", "audit")
+        self._version(request)
+        return _success(ModelReady(name=self._model))
+
+    async def model(self, request: Request) -> Response:
+        """Describe the model's tensors."""
+        demand(request, "predict", "label", "audit")
+        version = self._version(request)
+        return _success(model_metadata(self._model, version, self._predictor.config.contract))
+
+    async def infer(self, request: Request) -> Response:
+        """Score the rows of a request."""
+        demand(request, "predict")
+        self._refuse_other_models(request)
+        header_length = request.headers.get(HEADER_LENGTH)
+        version = request.path_params.get("version")
+
+        def answer(body: bytes) -> Response:
+            return self._answer(body, header_length, version)
+
+        return await self._take(request, (JSON, BINARY), answer)
+
+    def _answer(self, body: bytes, header_length: str | None, version: str | None) -> Response:
+        config = self._predictor.config
+        asked = read_infer(
+            body, header_length, config.contract, config.name, config.serving.max_rows_per_request
+        )
+        scored = self._predictor.predict_table(asked.table, asked.keys, whole=True, version=version)
+        content, length = write_infer(asked, config.name, scored.roles, scored.predictions)
+        if length is None:
+            return Response(content, media_type=JSON)
+        return Response(content, headers={HEADER_LENGTH: str(length)}, media_type=BINARY)
+
+    def _version(self, request: Request) -> str:
+        """Give the version that answers; refuse to speak for another one, or another model."""
+        self._refuse_other_models(request)
+        version = self._predictor.readiness().version
+        asked = request.path_params.get("version", version)
+        if asked != version:
+            got, change = f"version {asked[:80]}", "ask for the champion, or for no version"
+            raise Refused(404, "version", got, change)
+        return version
+
+    def _refuse_other_models(self, request: Request) -> None:
+        asked = str(request.path_params["model"])
+        if asked != self._model:
+            raise Refused(404, "path", f"model {asked[:100]}", f"this server has {self._model}")
+
+
+def add_inference_routes(api: FastAPI, replica: Replica, take: Take, guard: Guard) -> None:
+    """Add the protocol's paths; `guard` turns every error of a handler into an answer."""
+    config, handlers = replica.predictor.config, Inference(replica, take)
+    closed = config.serving.authentication == "keys"
+    security: dict[str, Any] = SECURITY if closed else {}
+    barred: tuple[int, ...] = CLOSED if closed else ()
+
+    def get(
+        path: str,
+        handler: Handler,
+        success: type[BaseModel],
+        errors: tuple[int, ...],
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        documented = answers(success, errors, InferError, SAID)
+        name = f"v2_{handler.__name__}{'_of_version' if 'version' in path else ''}"
+        api.add_api_route(
+            f"{ROOT}{path}",
+            guard(handler),
+            name=name,
+            summary=str(handler.__doc__),
+            responses=documented,
+            openapi_extra=extra or {},
+        )
+
+    get("/health/live", handlers.live, Live, OPEN_ERRORS)
+    get("/health/ready", handlers.ready, Ready, OPEN_ERRORS)
+    get("", handlers.server, ServerMetadata, (*barred, 405, 500, 503), security)
+    named = {"name": "model", "in": "path", "required": True}
+    model = {**named, "schema": {"type": "string", "enum": [config.name]}}
+    version = {"name": "version", "in": "path", "required": True, "schema": {"type": "string"}}
+    for place, parameters in (("", [model]), ("/versions/{version}", [model, version])):
+        path, extra = f"/models/{{model}}{place}", {"parameters": parameters, **security}
+        get(path, handlers.model, ModelMetadata, (*barred, *READING), extra)
+        get(f"{path}/ready", handlers.model_ready, ModelReady, (*barred, *READING), extra)
+        documented = answers(InferResponse, (*barred, *INFER_ERRORS), InferError, SAID)
+        api.add_api_route(
+            f"{ROOT}{path}/infer",
+            guard(handlers.infer),
+            methods=["POST"],
+            name=f"v2_infer{'_of_version' if place else ''}",
+            summary=str(handlers.infer.__doc__),
+            responses=with_binary(documented, BINARY),
+            openapi_extra=extra | with_body(infer_schema(config.contract), BINARY),
+        )
+
+
+class TextErrors:
+    """An ASGI application that writes every refusal below /v2 as the protocol does: one text."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap an application whose refusals are ErrorResponses."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and its answer back."""
+        path = scope.get("path", "")
+        if scope["type"] == "http" and (path == ROOT or path.startswith(f"{ROOT}/")):
+            send = _Rewriting(send)
+        await self._app(scope, receive, send)
+
+
+class _Rewriting:
+    """Sends an answer on, a refusal in other words."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._start: Message | None = None
+        self._body = b""
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] >= 400:
+            self._start = message
+            return
+        if self._start is None:
+            await self._send(message)
+            return
+        self._body += message.get("body", b"")
+        if not message.get("more_body", False):
+            content = _as_text(self._body)
+            MutableHeaders(raw=self._start["headers"])["content-length"] = str(len(content))
+            await self._send(self._start)
+            await self._send({"type": "http.response.body", "body": content})
+
+
+def _as_text(body: bytes) -> bytes:
+    """Write a refusal's body as the protocol does; what is no refusal of ours stays as it is."""
+    try:
+        document = orjson.loads(body)
+        return orjson.dumps({"error": refusal_text(document)})
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return body
+
+
+def _success(message: BaseModel) -> Response:
+    return Response(message.model_dump_json(), media_type=JSON)
