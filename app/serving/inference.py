@@ -22,6 +22,7 @@ from app.serving.documentation import (
     READING,
     SECURITY,
     WRITING,
+    Answers,
     answers,
     with_binary,
     with_body,
@@ -144,44 +145,37 @@ def add_inference_routes(api: FastAPI, replica: Replica, take: Take, guard: Guar
     security: dict[str, Any] = SECURITY if closed else {}
     barred: tuple[int, ...] = CLOSED if closed else ()
 
-    def get(
-        path: str,
-        handler: Handler,
-        success: type[BaseModel],
-        errors: tuple[int, ...],
-        extra: dict[str, Any] | None = None,
-    ) -> None:
-        documented = answers(success, errors, InferError, SAID)
-        name = f"v2_{handler.__name__}{'_of_version' if 'version' in path else ''}"
+    def add(path: str, handler: Handler, responses: Answers, extra: dict[str, Any]) -> None:
         api.add_api_route(
             f"{ROOT}{path}",
             guard(handler),
-            name=name,
+            methods=["POST" if path.endswith("/infer") else "GET"],
+            name=f"v2_{handler.__name__}{'_of_version' if 'version' in path else ''}",
             summary=str(handler.__doc__),
-            responses=documented,
-            openapi_extra=extra or {},
+            responses=responses,
+            openapi_extra=extra,
         )
 
-    get("/health/live", handlers.live, Live, OPEN_ERRORS)
-    get("/health/ready", handlers.ready, Ready, OPEN_ERRORS)
-    get("", handlers.server, ServerMetadata, (*barred, 405, 500, 503), security)
-    named = {"name": "model", "in": "path", "required": True}
-    model = {**named, "schema": {"type": "string", "enum": [config.name]}}
-    version = {"name": "version", "in": "path", "required": True, "schema": {"type": "string"}}
+    add("/health/live", handlers.live, _said(Live, OPEN_ERRORS), {})
+    add("/health/ready", handlers.ready, _said(Ready, OPEN_ERRORS), {})
+    add("", handlers.server, _said(ServerMetadata, (*barred, *OPEN_ERRORS)), security)
+    model, version = _parameter("model", enum=[config.name]), _parameter("version")
+    reading, inferring = (*barred, *READING), (*barred, *INFER_ERRORS)
+    body = with_body(infer_schema(config.contract), BINARY)
     for place, parameters in (("", [model]), ("/versions/{version}", [model, version])):
         path, extra = f"/models/{{model}}{place}", {"parameters": parameters, **security}
-        get(path, handlers.model, ModelMetadata, (*barred, *READING), extra)
-        get(f"{path}/ready", handlers.model_ready, ModelReady, (*barred, *READING), extra)
-        documented = answers(InferResponse, (*barred, *INFER_ERRORS), InferError, SAID)
-        api.add_api_route(
-            f"{ROOT}{path}/infer",
-            guard(handlers.infer),
-            methods=["POST"],
-            name=f"v2_infer{'_of_version' if place else ''}",
-            summary=str(handlers.infer.__doc__),
-            responses=with_binary(documented, BINARY),
-            openapi_extra=extra | with_body(infer_schema(config.contract), BINARY),
-        )
+        add(path, handlers.model, _said(ModelMetadata, reading), extra)
+        add(f"{path}/ready", handlers.model_ready, _said(ModelReady, reading), extra)
+        inferred = with_binary(_said(InferResponse, inferring), BINARY)
+        add(f"{path}/infer", handlers.infer, inferred, extra | body)
+
+
+def _said(success: type[BaseModel], errors: tuple[int, ...]) -> Answers:
+    return answers(success, errors, InferError, SAID)
+
+
+def _parameter(name: str, **schema: Any) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", **schema}}
 
 
 class TextErrors:
