@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from app.contracts.windows import LIVE_SOURCE
 from app.data.forgetting import refuse_checked
 from app.data.goodrows import PlainRow
 from app.data.online import OnlineStore
+from app.data.rowwise import FEW_ROWS
 from app.data.storefile import STORE_ERRORS
 from app.data.tables import Tables
 from app.data.validation import validate_rows
@@ -82,31 +84,58 @@ class Predictor:
         self._refuse_too_many("rows", len(request.rows))
         generation, champion = self._champion()
         at = self._now()
-        rows = arrive(request.rows, self.config.contract, at, _new_id, request.idempotency_keys)
-        few = self._row_path.read(rows, self.erased())
-        if few is not None:
-            return self._predict_few(few, request, generation, champion, at)
-        return self._predict_table(rows, request, generation, champion, at)
+        return self._few([request], generation, champion, at)[0] or self._predict_table(
+            request, generation, champion, at
+        )
 
-    def _predict_few(
+    def predict_together(self, requests: Sequence[PredictRequest]) -> list[dict[str, Any] | None]:
+        """Score requests that wait together as one batch, with one record of it in the spool.
+
+        A request that must go the longer way has None: ask `predict`. What is raised, see there,
+        holds for all of them.
+        """
+        generation, champion = self._champion()
+        return self._few(requests, generation, champion, self._now())
+
+    @property
+    def is_prompt(self) -> bool:
+        """Whether scoring a few rows waits for nothing but the processor: no SQL, no lookup."""
+        return self.config.clock == "wall" and self._row_path.fits
+
+    def _few(
         self,
-        rows: list[PlainRow],
-        request: PredictRequest,
+        requests: Sequence[PredictRequest],
         generation: Generation,
         champion: Bundle,
         at: datetime,
-    ) -> dict[str, Any]:
-        """Score rows that nothing is wrong with, without a table."""
-        probabilities = self._row_path.score(champion, rows)
+    ) -> list[dict[str, Any] | None]:
+        """Score the rows of those requests that nothing is wrong with, without a table."""
+        read = [self._read(request, at) for request in requests]
+        served = [(r, few) for r, few in zip(requests, read, strict=True) if few is not None]
+        if not served:
+            return [None] * len(requests)
+        together = [row for _, few in served for row in few]
+        keys = [k for r, few in served for k in r.idempotency_keys or self._row_path.ids(few)]
+        probabilities = self._row_path.score(champion, together)
         records, predictions = self._row_path.write(
-            rows, probabilities, request.idempotency_keys, generation, micros_of(at)
+            together, probabilities, keys, generation, micros_of(at)
         )
         self._keep(lambda: self.spool.append_values(records))
-        return self._answer(request, generation, predictions, [])
+        left = iter(predictions)
+        answers = (self._answer(r, generation, [*islice(left, len(few))], []) for r, few in served)
+        return [None if few is None else next(answers) for few in read]
+
+    def _read(self, request: PredictRequest, at: datetime) -> list[PlainRow] | None:
+        """Read a request's rows; None when they must go the longer way."""
+        if len(request.rows) > FEW_ROWS:
+            return None
+        return self._row_path.read(self._arrived(request, at), self.erased())
+
+    def _arrived(self, request: PredictRequest, at: datetime) -> Sequence[object]:
+        return arrive(request.rows, self.config.contract, at, _new_id, request.idempotency_keys)
 
     def _predict_table(
         self,
-        rows: Sequence[object],
         request: PredictRequest,
         generation: Generation,
         champion: Bundle,
@@ -114,6 +143,7 @@ class Predictor:
     ) -> dict[str, Any]:
         """Judge and score rows by column: the way for any number of any rows."""
         contract = self.config.contract
+        rows = self._arrived(request, at)
         checked = validate_rows(
             rows, contract, pseudonymiser=self.pseudonymiser, good=self._row_path.good
         )

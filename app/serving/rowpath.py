@@ -13,7 +13,6 @@ from app.contracts.rows import Contract
 from app.contracts.windows import LIVE_SOURCE
 from app.data.forgetting import identity_columns
 from app.data.goodrows import GoodRows, PlainRow
-from app.data.rowwise import FEW_ROWS
 from app.security.privacy import Pseudonymiser
 from app.security.tombstones import Tombstones
 from app.serving.residents import Bundle, Generation
@@ -36,12 +35,12 @@ class RowPath:
         self._identities = [places[name] for name in identity_columns(contract)]
         self._lead = round(contract.lead_minutes * 60_000_000)
         # Rules and windows are judged and looked up by column.
-        self._fits = not contract.rules and not contract.windows
+        self.fits = not contract.rules and not contract.windows
         self._replica, self._pseudonymiser = replica, pseudonymiser
 
     def read(self, rows: Sequence[object], erased: Tombstones) -> list[PlainRow] | None:
         """Read rows, protected; None when they must go the longer way."""
-        if not self._fits or len(rows) > FEW_ROWS:
+        if not self.fits:
             return None
         read = self.good.values(rows)
         if read is None:
@@ -62,23 +61,26 @@ class RowPath:
                 raise ArithmeticError("the champion gave something that is no probability")
         return probabilities
 
+    def ids(self, rows: Sequence[PlainRow]) -> list[str]:
+        """Give the rows' ids, which are their keys where a client sends none."""
+        return [row[self._id] for row in rows]
+
     def write(
         self,
         rows: list[PlainRow],
         probabilities: list[float],
-        keys: Sequence[str] | None,
+        keys: Sequence[str],
         generation: Generation,
         at: int,
     ) -> tuple[Records, list[dict[str, Any]]]:
         """Give what to keep, by table, and what to answer, a row each.
 
-        `at` is microseconds since 1970; without keys a row's key is its id.
+        `at` is microseconds since 1970.
         """
         version, number = str(generation.roles.champion), generation.roles.generation
         events, predictions, answers = [], [], []
-        for place, (row, probability) in enumerate(zip(rows, probabilities, strict=True)):
+        for row, probability, key in zip(rows, probabilities, keys, strict=True):
             row_id = row[self._id]
-            key = row_id if keys is None else keys[place]
             name = prediction_id(version, key)
             asked = row[self._time] - self._lead
             entity = None if self._entity is None else row[self._entity]
