@@ -18,7 +18,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from app.security.access import Keyring
+from app.sections import ServingConfig
+from app.serving.bodies import read_body
 from app.serving.documentation import (
     CLOSED,
     JSON,
@@ -31,7 +32,7 @@ from app.serving.documentation import (
     describe_keys,
     with_body,
 )
-from app.serving.doors import Doors, demand
+from app.serving.doors import Doors, charge, open_gate
 from app.serving.messages import (
     Health,
     LabelsRequest,
@@ -45,10 +46,10 @@ from app.serving.messages import (
     labels_schema,
     request_schema,
 )
+from app.serving.precision import rounded
 from app.serving.replica import Replica, ReplicaUnwell
 
 logger = logging.getLogger(__name__)
-RETRY_AFTER_SECONDS = 1
 Message = TypeVar("Message", bound=BaseModel)
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -56,7 +57,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 def build_api(replica: Replica) -> FastAPI:
     """Build the ASGI application of one replica: behind doors, unless its configuration has none.
 
-    Keys expire on the machine's clock, also where a model's own clock is driven.
+    Keys and tokens expire on the machine's clock, also where a model's own clock is driven.
     """
     config = replica.predictor.config
     api = FastAPI(
@@ -68,17 +69,18 @@ def build_api(replica: Replica) -> FastAPI:
     _add_state_routes(api, replica)
     _add_model_routes(api, replica)
     if config.serving.authentication == "keys":
-        keyring = Keyring(config.workspace)
-        api.add_middleware(Doors, keyring=keyring, now=replica.now, answer=_answer_refusal)
+        gate = open_gate(config, replica.budgets)
+        api.add_middleware(Doors, gate=gate, now=replica.wall, answer=_answer_refusal)
     return api
 
 
 class Desk:
     """Takes requests in: bounds their size and number, and works on them beside the event loop."""
 
-    def __init__(self, max_body_mb: float, max_ongoing: int) -> None:
-        self._max_bytes = int(max_body_mb * 2**20)
-        self._max_ongoing = max_ongoing
+    def __init__(self, serving: ServingConfig) -> None:
+        self._max_bytes = int(serving.max_body_mb * 2**20)
+        self._seconds = serving.body_seconds
+        self._max_ongoing = serving.max_ongoing_requests
         self._ongoing = 0
         # Two: one may wait for the disk or the ledger while the other computes.
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="requests")
@@ -101,19 +103,12 @@ class Desk:
         return Response(content, media_type=JSON)
 
     async def _read(self, request: Request) -> bytes:
-        """Read a body of bounded length."""
+        """Read a body of bounded length, within bounded time."""
         kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
         if kind != JSON:
             raise Refused(415, "content-type", kind[:100], f"send {JSON}")
-        pieces = []
-        size = 0
-        async for piece in request.stream():
-            size += len(piece)
-            if size > self._max_bytes:
-                got = f"more than {self._max_bytes} bytes"
-                raise Refused(413, "body", got, "send several smaller requests")
-            pieces.append(piece)
-        return b"".join(pieces)
+        headers, receive = request.scope["headers"], request.receive
+        return await read_body(headers, receive, self._max_bytes, self._seconds)
 
 
 def parse(body: bytes, kind: type[Message]) -> Message:
@@ -161,9 +156,8 @@ def _answer_refusal(refusal: Refused) -> Response:
 
 
 def _error(refusal: Refused) -> Response:
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if refusal.status == 503 else None
     content = refusal.body.model_dump_json(exclude_none=True)
-    return Response(content, refusal.status, headers, media_type=JSON)
+    return Response(content, refusal.status, refusal.headers, media_type=JSON)
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
@@ -204,23 +198,25 @@ def _add_state_routes(api: FastAPI, replica: Replica) -> None:
 def _add_model_routes(api: FastAPI, replica: Replica) -> None:
     predictor = replica.predictor
     config = predictor.config
-    desk = Desk(config.serving.max_body_mb, config.serving.max_ongoing_requests)
+    desk = Desk(config.serving)
 
     @_guarded
     async def metadata(request: Request) -> Response:
-        demand(request, "predict", "label", "audit")
         _refuse_other_models(request, config.name)
         return _success(replica.metadata())
 
     @_guarded
     async def predict(request: Request) -> Response:
-        demand(request, "predict")
         _refuse_other_models(request, config.name)
-        return await desk.serve(request, PredictRequest, predictor.predict)
+
+        def answered(message: PredictRequest) -> dict[str, Any]:
+            charge(request, len(message.rows))
+            return rounded(predictor.predict(message), config.serving.round_probability_digits)
+
+        return await desk.serve(request, PredictRequest, answered)
 
     @_guarded
     async def labels(request: Request) -> Response:
-        demand(request, "label")
         _refuse_other_models(request, config.name)
         return await desk.serve(request, LabelsRequest, predictor.label)
 
@@ -231,7 +227,7 @@ def _add_model_routes(api: FastAPI, replica: Replica) -> None:
     if config.serving.authentication == "keys":
         path |= SECURITY
         reading, writing = (*CLOSED, *reading), (*CLOSED, *writing)
-        describe_keys(api)
+        describe_keys(api, with_tokens=config.serving.tokens is not None)
     rows = path | with_body(request_schema(config.contract))
     outcomes = path | with_body(labels_schema())
     _route(api, "GET", metadata, answers(Metadata, reading), path)
