@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 from app.contracts.records import Roles
 from app.contracts.rows import TIMESTAMP, Column, Contract
 from app.data.cells import is_text
+from app.serving.arrivingcolumns import check_keys, refuse_unknown
 from app.serving.frames import RECORD_BATCH, FrameError, read_frames
 from app.serving.messages import Refused
-from app.serving.tablepath import Scored, check_keys, refuse_unknown
+from app.serving.tablepath import Scored
 
 # No column of a contract has this name: those begin with a letter.
 KEY_COLUMN = "_idempotency_key"

@@ -4,13 +4,12 @@ Knows the contract, JSON and the protocol's words; knows nothing of bytes or of 
 about.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
 
 from app.contracts.rows import Column, Contract
-from app.serving.messages import Strict
+from app.serving.messages import Refused, Strict
 from app.serving.tensors import NUMBER, NUMBERS, TEXT
 
 # What is answered: the name of each tensor and its datatype.
@@ -148,18 +147,16 @@ def datatype_of(column: Column) -> str:
     return NUMBER if column.kind == "number" else TEXT
 
 
-def refusal_text(error: Mapping[str, Any]) -> str:
-    """Write the body of a refusal as one text, the first rows' reasons in it.
+def refusal_text(refusal: Refused) -> str:
+    """Write a refusal as one text, the reasons of the first rows in it.
 
-    >>> refusal_text({"error": {"where": "path", "got": "/v2/x", "change": "see /docs"}})
-    'path: /v2/x; see /docs'
+    >>> refusal_text(Refused(404, "path", "model boats", "this server has flights"))
+    'path: model boats; this server has flights'
     """
-    problem = error["error"]
-    text = f"{problem['where']}: {problem['got']}; {problem['change']}"
-    rejected: Sequence[Mapping[str, Any]] = error.get("rejected") or ()
-    reasons = [f"row {item['row']}: {', '.join(item['reasons'])}" for item in rejected[:NUM_SHOWN]]
+    rejected = refusal.rejected or []
+    reasons = [f"row {item.row}: {', '.join(item.reasons)}" for item in rejected[:NUM_SHOWN]]
     more = len(rejected) - NUM_SHOWN
-    return "; ".join([text, *reasons, *([f"and {more} more rows"] if more > 0 else [])])
+    return "; ".join([str(refusal), *reasons, *([f"and {more} more rows"] if more > 0 else [])])
 
 
 def infer_schema(contract: Contract) -> dict[str, Any]:

@@ -6,15 +6,12 @@ rows are quarantined; the others have not come in, and may be sent again. Knows 
 knows nothing of models, tables or Ray.
 """
 
-from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
-import orjson
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
-from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.serving.desk import Desk
 from app.serving.documentation import (
     CLOSED,
     JSON,
@@ -27,7 +24,7 @@ from app.serving.documentation import (
     with_binary,
     with_body,
 )
-from app.serving.doors import demand
+from app.serving.doors import charge
 from app.serving.infer_messages import (
     InferError,
     InferResponse,
@@ -38,13 +35,13 @@ from app.serving.infer_messages import (
     ServerMetadata,
     infer_schema,
     model_metadata,
-    refusal_text,
 )
 from app.serving.messages import Refused
+from app.serving.precision import rounded_table
 from app.serving.protocol import read_infer, write_infer
+from app.serving.refusals import INFERENCE, Handler, guarded
 from app.serving.replica import Replica, ReplicaUnwell
 
-ROOT = "/v2"
 BINARY = "application/octet-stream"
 HEADER_LENGTH = "inference-header-content-length"
 OPEN_ERRORS = (405, 500, 503)
@@ -55,19 +52,15 @@ SAID = MEANINGS | {
     404: "No such model, no such version, or no such path.",
 }
 
-Handler = Callable[[Request], Awaitable[Response]]
-Guard = Callable[[Handler], Handler]
-Take = Callable[[Request, Collection[str], Callable[[bytes], Response]], Awaitable[Response]]
-
 
 class Inference:
-    """The handlers of one replica; `take` reads a body and works on it beside the event loop."""
+    """The handlers of one replica, at the desk of all its requests."""
 
-    def __init__(self, replica: Replica, take: Take) -> None:
+    def __init__(self, replica: Replica, desk: Desk) -> None:
         self._replica = replica
         self._predictor = replica.predictor
         self._model = replica.predictor.config.name
-        self._take = take
+        self._desk = desk
 
     async def live(self, request: Request) -> Response:
         """Say whether the process lives."""
@@ -84,40 +77,34 @@ class Inference:
 
     async def server(self, request: Request) -> Response:
         """Say who answers."""
-        demand(request, "predict", "label", "audit")
         return _success(ServerMetadata())
 
     async def model_ready(self, request: Request) -> Response:
         """Say whether the model answers, and in the version that is asked for."""
-        demand(request, "predict", "label", "audit")
         self._version(request)
         return _success(ModelReady(name=self._model))
 
     async def model(self, request: Request) -> Response:
         """Describe the model's tensors."""
-        demand(request, "predict", "label", "audit")
         version = self._version(request)
         return _success(model_metadata(self._model, version, self._predictor.config.contract))
 
     async def infer(self, request: Request) -> Response:
         """Score the rows of a request."""
-        demand(request, "predict")
         self._refuse_other_models(request)
-        header_length = request.headers.get(HEADER_LENGTH)
+        with self._desk.place():
+            body = await self._desk.read(request.scope, request.receive, BINARY)
+            return await self._desk.work(lambda: self._answer(body, request))
+
+    def _answer(self, body: bytes, request: Request) -> Response:
+        config, header_length = self._predictor.config, request.headers.get(HEADER_LENGTH)
+        most = config.serving.max_rows_per_request
+        asked = read_infer(body, header_length, config.contract, config.name, most)
+        charge(request.scope, asked.table.num_rows)
         version = request.path_params.get("version")
-
-        def answer(body: bytes) -> Response:
-            return self._answer(body, header_length, version)
-
-        return await self._take(request, (JSON, BINARY), answer)
-
-    def _answer(self, body: bytes, header_length: str | None, version: str | None) -> Response:
-        config = self._predictor.config
-        asked = read_infer(
-            body, header_length, config.contract, config.name, config.serving.max_rows_per_request
-        )
         scored = self._predictor.predict_table(asked.table, asked.keys, whole=True, version=version)
-        content, length = write_infer(asked, config.name, scored.roles, scored.predictions)
+        predictions = rounded_table(scored.predictions, config.serving.round_probability_digits)
+        content, length = write_infer(asked, config.name, scored.roles, predictions)
         if length is None:
             return Response(content, media_type=JSON)
         return Response(content, headers={HEADER_LENGTH: str(length)}, media_type=BINARY)
@@ -138,17 +125,17 @@ class Inference:
             raise Refused(404, "path", f"model {asked[:100]}", f"this server has {self._model}")
 
 
-def add_inference_routes(api: FastAPI, replica: Replica, take: Take, guard: Guard) -> None:
-    """Add the protocol's paths; `guard` turns every error of a handler into an answer."""
-    config, handlers = replica.predictor.config, Inference(replica, take)
+def add_inference_routes(api: FastAPI, replica: Replica, desk: Desk) -> None:
+    """Add the protocol's paths."""
+    config, handlers = replica.predictor.config, Inference(replica, desk)
     closed = config.serving.authentication == "keys"
     security: dict[str, Any] = SECURITY if closed else {}
     barred: tuple[int, ...] = CLOSED if closed else ()
 
     def add(path: str, handler: Handler, responses: Answers, extra: dict[str, Any]) -> None:
         api.add_api_route(
-            f"{ROOT}{path}",
-            guard(handler),
+            f"{INFERENCE}{path}",
+            guarded(handler),
             methods=["POST" if path.endswith("/infer") else "GET"],
             name=f"v2_{handler.__name__}{'_of_version' if 'version' in path else ''}",
             summary=str(handler.__doc__),
@@ -176,53 +163,6 @@ def _said(success: type[BaseModel], errors: tuple[int, ...]) -> Answers:
 
 def _parameter(name: str, **schema: Any) -> dict[str, Any]:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string", **schema}}
-
-
-class TextErrors:
-    """An ASGI application that writes every refusal below /v2 as the protocol does: one text."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        """Wrap an application whose refusals are ErrorResponses."""
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and its answer back."""
-        path = scope.get("path", "")
-        if scope["type"] == "http" and (path == ROOT or path.startswith(f"{ROOT}/")):
-            send = _Rewriting(send)
-        await self._app(scope, receive, send)
-
-
-class _Rewriting:
-    """Sends an answer on, a refusal in other words."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._start: Message | None = None
-        self._body = b""
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and message["status"] >= 400:
-            self._start = message
-            return
-        if self._start is None:
-            await self._send(message)
-            return
-        self._body += message.get("body", b"")
-        if not message.get("more_body", False):
-            content = _as_text(self._body)
-            MutableHeaders(raw=self._start["headers"])["content-length"] = str(len(content))
-            await self._send(self._start)
-            await self._send({"type": "http.response.body", "body": content})
-
-
-def _as_text(body: bytes) -> bytes:
-    """Write a refusal's body as the protocol does; what is no refusal of ours stays as it is."""
-    try:
-        document = orjson.loads(body)
-        return orjson.dumps({"error": refusal_text(document)})
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return body
 
 
 def _success(message: BaseModel) -> Response:

@@ -4,32 +4,32 @@ Knows rows, versions, the spool and a clock; knows nothing of HTTP, Ray or SQL. 
 several threads. What a client did wrong is raised as Refused, with what to change.
 """
 
-import logging
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from app.config import Config
-from app.contracts.times import micros_in, micros_of
+from app.contracts.times import micros_of
 from app.contracts.windows import LIVE_SOURCE
 from app.data.forgetting import refuse_checked
-from app.data.goodrows import GoodRows
+from app.data.goodrows import PlainRow
 from app.data.online import OnlineStore
-from app.data.storefile import STORE_ERRORS
+from app.data.rowwise import FEW_ROWS
 from app.data.tables import Tables
 from app.data.validation import Validated, validate, validate_rows
 from app.security.privacy import Pseudonymiser
 from app.security.tombstones import Tombstones
 from app.serving.arrivals import arrive, arrive_table
+from app.serving.arrivingcolumns import with_nullable
 from app.serving.capture import Spool, SpoolRefused
 from app.serving.labelling import labels_table, read_label
+from app.serving.lookups import refuse_unfilled, with_windows
 from app.serving.messages import (
     Label,
     LabelsRequest,
@@ -39,31 +39,22 @@ from app.serving.messages import (
     Rejected,
 )
 from app.serving.residents import Bundle, Generation, Residents
+from app.serving.rowpath import RowPath
 from app.serving.tablepath import (
+    Made,
     Scored,
+    Turn,
     checked_probabilities,
-    keys_of,
-    prediction_records,
+    predictions_table,
     rejected_rows,
-    with_nullable,
+    row_keys,
 )
 
-logger = logging.getLogger(__name__)
 SOURCE = LIVE_SOURCE
 
 
 class ClockUnknown(RuntimeError):
     """The time cannot be told at this moment."""
-
-
-class Turn(NamedTuple):
-    """What one request is answered with: it stays the same from its first row to its last."""
-
-    generation: Generation
-    champion: Bundle
-    at: datetime
-    keys: Sequence[str] | None
-    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,23 +81,67 @@ class Predictor:
         or room to keep rows.
         """
         self._refuse_too_many("rows", len(request.rows))
-        turn = Turn(*self._champion(), self._now(), request.idempotency_keys)
-        contract = self.config.contract
-        rows = arrive(request.rows, contract, turn.at, _new_id, turn.keys)
+        generation, champion = self._champion()
+        at = self._now()
+        return self._few([request], generation, champion, at)[0] or self._predict_table(
+            request, Turn(generation, champion, at, request.idempotency_keys)
+        )
+
+    def predict_together(self, requests: Sequence[PredictRequest]) -> list[dict[str, Any] | None]:
+        """Score requests that wait together as one batch, with one record of it in the spool.
+
+        A request that must go the longer way has None: ask `predict`. What is raised, see there,
+        holds for all of them.
+        """
+        generation, champion = self._champion()
+        return self._few(requests, generation, champion, self._now())
+
+    @property
+    def is_prompt(self) -> bool:
+        """Whether scoring a few rows waits for nothing but the processor: no SQL, no lookup."""
+        return self.config.clock == "wall" and self._row_path.fits
+
+    def _few(
+        self,
+        requests: Sequence[PredictRequest],
+        generation: Generation,
+        champion: Bundle,
+        at: datetime,
+    ) -> list[dict[str, Any] | None]:
+        """Score the rows of those requests that nothing is wrong with, without a table."""
+        read = [self._read(request, at) for request in requests]
+        served = [(r, few) for r, few in zip(requests, read, strict=True) if few is not None]
+        if not served:
+            return [None] * len(requests)
+        together = [row for _, few in served for row in few]
+        keys = [k for r, few in served for k in r.idempotency_keys or self._row_path.ids(few)]
+        probabilities = self._row_path.score(champion, together)
+        records, predictions = self._row_path.write(
+            together, probabilities, keys, generation, micros_of(at)
+        )
+        self._keep(lambda: self.spool.append_values(records))
+        left = iter(predictions)
+        answers = (self._answer(r, generation, [*islice(left, len(few))], []) for r, few in served)
+        return [None if few is None else next(answers) for few in read]
+
+    def _read(self, request: PredictRequest, at: datetime) -> list[PlainRow] | None:
+        """Read a request's rows; None when they must go the longer way."""
+        if len(request.rows) > FEW_ROWS:
+            return None
+        return self._row_path.read(self._arrived(request, at), self.erased())
+
+    def _arrived(self, request: PredictRequest, at: datetime) -> Sequence[object]:
+        return arrive(request.rows, self.config.contract, at, _new_id, request.idempotency_keys)
+
+    def _predict_table(self, request: PredictRequest, turn: Turn) -> dict[str, Any]:
+        """Judge and score rows by column: the way for any number of any rows."""
+        rows, contract = self._arrived(request, turn.at), self.config.contract
         checked = validate_rows(
-            rows, contract, pseudonymiser=self.pseudonymiser, good=self._good_rows
+            rows, contract, pseudonymiser=self.pseudonymiser, good=self._row_path.good
         )
         scored = self._score(checked, turn)
-        return {
-            "model": self.config.name,
-            "version": scored.roles.champion,
-            "generation": scored.roles.generation,
-            "request_id": request.request_id or uuid.uuid4().hex,
-            "predictions": scored.predictions.select(
-                ["row_id", "prediction_id", "probability"]
-            ).to_pylist(),
-            "rejected": [item.model_dump() for item in scored.rejected],
-        }
+        answered = scored.predictions.select(["row_id", "prediction_id", "probability"])
+        return self._answer(request, turn.generation, answered.to_pylist(), scored.rejected)
 
     def predict_table(
         self,
@@ -132,26 +167,44 @@ class Predictor:
 
     def _score(self, checked: Validated, turn: Turn) -> Scored:
         """Score judged rows and keep what became of all of them."""
-        at, roles = turn.at, turn.generation.roles
-        contract = self.config.contract
+        contract, at = self.config.contract, turn.at
         checked = refuse_checked(checked, contract, self.erased())
         rejected = rejected_rows(checked.quarantined)
         kept = {"quarantine": self.tables.complete("quarantine", checked.quarantined, at, SOURCE)}
         num_accepted = checked.accepted.num_rows
         if num_accepted == 0 or (turn.whole and rejected):
-            self._keep(kept)
-            refused = "none" if num_accepted == 0 else f"only {num_accepted}"
-            got = f"{refused} of {num_accepted + len(rejected)} rows is acceptable"
-            status = 400 if turn.whole else 422
-            raise Refused(status, "rows", got, "mend the rows, see rejected").because(rejected)
+            self._keep(lambda: self.spool.append(kept))
+            few = f"only {num_accepted}" if num_accepted else "none"
+            got = f"{few} of {num_accepted + len(rejected)} rows is acceptable"
+            change = "mend the rows, see rejected"
+            raise Refused(400 if turn.whole else 422, "rows", got, change).because(rejected)
         # The windows' values are logged with the row: what was used can be used again.
-        rows = self._with_windows(checked.accepted, at)
-        probabilities = checked_probabilities(turn.champion.predict(rows))
-        events = self.tables.complete("events", rows, at, SOURCE)
-        own = keys_of(turn.keys, checked.accepted[contract.id], checked.positions)
-        predictions = prediction_records(events, probabilities, own, roles, contract, self.replica)
-        self._keep({"events": events, "predictions": predictions, **kept})
-        return Scored(roles, predictions, rejected)
+        accepted = with_windows(checked.accepted, contract, self.online, at)
+        probabilities = checked_probabilities(turn.champion.predict(accepted))
+        events = self.tables.complete("events", accepted, at, SOURCE)
+        keys = row_keys(turn.keys, checked.accepted[contract.id], checked.positions)
+        predictions = predictions_table(
+            contract, events, probabilities, keys, Made(turn.generation, at, self.replica)
+        )
+        kept |= {"events": events, "predictions": predictions}
+        self._keep(lambda: self.spool.append(kept))
+        return Scored(turn.generation.roles, predictions, rejected)
+
+    def _answer(
+        self,
+        request: PredictRequest,
+        generation: Generation,
+        predictions: list[dict[str, Any]],
+        rejected: list[Rejected],
+    ) -> dict[str, Any]:
+        return {
+            "model": self.config.name,
+            "version": generation.roles.champion,
+            "generation": generation.roles.generation,
+            "request_id": request.request_id or uuid.uuid4().hex,
+            "predictions": predictions,
+            "rejected": [item.model_dump() for item in rejected],
+        }
 
     def label(self, request: LabelsRequest) -> dict[str, Any]:
         """Log the outcomes that are acceptable; the answer is a LabelsResponse.
@@ -172,7 +225,8 @@ class Predictor:
         if not accepted:
             got = f"none of {len(request.labels)} labels is acceptable"
             raise Refused(422, "labels", got, "mend the labels, see rejected").because(rejected)
-        self._keep({"labels": labels_table(accepted, now, SOURCE)})
+        kept = {"labels": labels_table(accepted, now, SOURCE)}
+        self._keep(lambda: self.spool.append(kept))
         return {
             "model": self.config.name,
             "accepted": len(accepted),
@@ -183,7 +237,7 @@ class Predictor:
         """Say who answers. Raises Refused with 503 while nobody does."""
         generation, _ = self._champion()
         if self.online is not None:
-            self._refuse_unfilled(self.online)
+            refuse_unfilled(self.online)
         return Readiness(
             model=self.config.name,
             version=str(generation.roles.champion),
@@ -191,14 +245,11 @@ class Predictor:
         )
 
     @cached_property
-    def _good_rows(self) -> GoodRows:
-        return GoodRows(self.config.contract)
+    def _row_path(self) -> RowPath:
+        return RowPath(self.config.contract, self.replica, self.pseudonymiser)
 
     def _champion(self, version: str | None = None) -> tuple[Generation, Bundle]:
-        """Take one reference to the generation: it stays the same for the whole request.
-
-        Raises Refused: 503 without a champion, 404 when it is not the version that was asked for.
-        """
+        """Take one reference to the generation: it stays the same for the whole request."""
         generation = self.residents.current
         champion = generation.champion if generation else None
         if generation is None or champion is None:
@@ -214,28 +265,6 @@ class Predictor:
             raise Refused(404, "version", got, change)
         return generation, champion
 
-    def _with_windows(self, accepted: pa.Table, at: datetime) -> pa.Table:
-        """Look up the windows as of now, or as of the prediction time where that is past."""
-        if self.online is None:
-            return accepted
-        contract = self.config.contract
-        lead = pa.scalar(contract.lead, pa.duration("us"))
-        time = micros_in(pc.subtract(accepted[contract.event_time], lead)).to_numpy()
-        try:
-            self._refuse_unfilled(self.online)
-            values = self.online.values(accepted, np.minimum(time, micros_of(at)))
-        except STORE_ERRORS as error:
-            logger.exception("the online store does not answer")
-            got = "the window features cannot be looked up"
-            raise Refused(503, "windows", got, "try again later") from error
-        for name in values.column_names:
-            accepted = accepted.append_column(name, values[name])
-        return accepted
-
-    def _refuse_unfilled(self, online: OnlineStore) -> None:
-        if not online.filled:
-            raise Refused(503, "windows", "history is being read", "try again in a minute")
-
     def _now(self) -> datetime:
         try:
             return self.clock()
@@ -249,9 +278,9 @@ class Predictor:
                 413, where, f"{number}, more than {most}", "send several smaller requests"
             )
 
-    def _keep(self, tables: dict[str, pa.Table]) -> None:
+    def _keep(self, append: Callable[[], None]) -> None:
         try:
-            self.spool.append(tables)
+            append()
         except SpoolRefused as error:
             # The cause names a path of the server: it is for the log, not for the client.
             raise Refused(503, "spool", "the request cannot be kept", "try again later") from error

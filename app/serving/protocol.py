@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from app.contracts.records import Roles
 from app.contracts.rows import Column, Contract
+from app.serving.arrivingcolumns import check_keys, refuse_unknown
 from app.serving.infer_messages import (
     ALL_BINARY,
     BINARY,
@@ -30,7 +31,6 @@ from app.serving.infer_messages import (
     Parameters,
 )
 from app.serving.messages import Refused, explain
-from app.serving.tablepath import check_keys, refuse_unknown
 from app.serving.tensors import (
     NUMBER,
     NUMBERS,

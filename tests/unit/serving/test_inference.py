@@ -1,6 +1,7 @@
 """The Open Inference Protocol over HTTP: the same answers as plain rows get, in its own words."""
 
 import struct
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -192,7 +193,7 @@ def test_everything_else_is_closed_and_says_why_in_one_text(world: World) -> Non
     paths = ("/v2", "/v2/models/flights", "/v2/models/flights/ready", "/v2/nowhere", "/v2/health/")
     answers = [stranger.get(path) for path in paths]
     answers.append(stranger.post(INFER, json={"inputs": []}))
-    labeller = world.keyring.create("labeller", ["label"], world.replica.now())
+    labeller = world.keyring.create("labeller", ["label"], datetime.now(UTC))
     header = {"Authorization": f"Bearer {labeller.get_secret_value()}"}
     barred = stranger.post(INFER, json={"inputs": []}, headers=header)
 
@@ -264,9 +265,20 @@ def test_openapi_describes_every_path_and_status(world: World) -> None:
     paths = world.client.get("/openapi.json").json()["paths"]
     infer = paths["/v2/models/{model}/versions/{version}/infer"]["post"]
 
-    assert {"200", "400", "401", "403", "404", "405", "413", "415", "500", "503"} == set(
-        infer["responses"]
-    )
+    assert {
+        "200",
+        "400",
+        "401",
+        "403",
+        "404",
+        "405",
+        "408",
+        "413",
+        "415",
+        "429",
+        "500",
+        "503",
+    } == set(infer["responses"])
     content = infer["requestBody"]["content"]
     assert set(content) == {"application/json", "application/octet-stream"}
     names = content["application/json"]["schema"]["properties"]["inputs"]["items"]["properties"]
