@@ -9,7 +9,7 @@ import uuid
 from fastapi import Request, Response
 
 from app.serving.arrowstream import read_stream, write_stream
-from app.serving.desk import Desk
+from app.serving.desk import Desk, refuse_encoded
 from app.serving.doors import charge
 from app.serving.precision import rounded_table
 from app.serving.predictor import Predictor
@@ -34,6 +34,7 @@ async def predict_stream(predictor: Predictor, desk: Desk, request: Request) -> 
         request_id = bulk.request_id or uuid.uuid4().hex
         return Response(write_stream(config.name, request_id, scored), media_type=ARROW)
 
+    refuse_encoded(request.scope)
     with desk.place():
         body = await desk.read(request.scope, request.receive, ARROW)
         return await desk.work(answer)

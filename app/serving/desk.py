@@ -81,6 +81,14 @@ def content_type(scope: Scope) -> str:
     return JSON
 
 
+def refuse_encoded(scope: Scope) -> None:
+    """Raise Refused with 415 for a compressed body: a few bytes of one may be any number."""
+    for name, value in scope["headers"]:
+        if name == b"content-encoding" and value.strip().lower() != b"identity":
+            got = ascii(value.decode("latin-1"))[1:65].rstrip("'")
+            raise Refused(415, "content-encoding", got, "send the body as it is")
+
+
 def parse(body: bytes, kind: type[Message]) -> Message:
     """Read a message from JSON. Raises Refused with 400."""
     try:

@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 
-from app.serving.desk import Desk
+from app.serving.desk import Desk, refuse_encoded
 from app.serving.documentation import (
     CLOSED,
     JSON,
@@ -92,6 +92,7 @@ class Inference:
     async def infer(self, request: Request) -> Response:
         """Score the rows of a request."""
         self._refuse_other_models(request)
+        refuse_encoded(request.scope)
         with self._desk.place():
             body = await self._desk.read(request.scope, request.receive, BINARY)
             return await self._desk.work(lambda: self._answer(body, request))

@@ -174,10 +174,7 @@ class Predictor:
         num_accepted = checked.accepted.num_rows
         if num_accepted == 0 or (turn.whole and rejected):
             self._keep(lambda: self.spool.append(kept))
-            few = f"only {num_accepted}" if num_accepted else "none"
-            got = f"{few} of {num_accepted + len(rejected)} rows is acceptable"
-            change = "mend the rows, see rejected"
-            raise Refused(400 if turn.whole else 422, "rows", got, change).because(rejected)
+            raise _none_scored(num_accepted, rejected, turn.whole)
         # The windows' values are logged with the row: what was used can be used again.
         accepted = with_windows(checked.accepted, contract, self.online, at)
         probabilities = checked_probabilities(turn.champion.predict(accepted))
@@ -284,6 +281,15 @@ class Predictor:
         except SpoolRefused as error:
             # The cause names a path of the server: it is for the log, not for the client.
             raise Refused(503, "spool", "the request cannot be kept", "try again later") from error
+
+
+def _none_scored(num_accepted: int, rejected: list[Rejected], whole: bool) -> Refused:
+    num_rows = num_accepted + len(rejected)
+    if not whole:
+        got = f"none of {num_rows} rows is acceptable"
+        return Refused(422, "rows", got, "mend the rows, see rejected").because(rejected)
+    got = f"{len(rejected)} of {num_rows} are not acceptable and none was scored"
+    return Refused(400, "rows", got, "mend those and send all of them again").because(rejected)
 
 
 def _new_id() -> str:

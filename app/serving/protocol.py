@@ -200,6 +200,7 @@ def _column(
         wanted = f"{NUMBER} or another number" if number else TEXT
         got = f"datatype {_cut(tensor.datatype)} for a column of kind {column.kind}"
         raise Refused(400, where, got, f"send {wanted}")
+    emptied = _flag(tensor.parameters, EMPTY_IS_NULL, where, emptied)
     if content is None:
         data = _flat(tensor, num_rows)
         if number:
@@ -209,7 +210,7 @@ def _column(
         return numbers_of_binary(content, tensor.datatype, num_rows, where)
     else:
         values = texts_of_binary(content, num_rows, where)
-    if emptied or _flag(tensor.parameters, EMPTY_IS_NULL, where):
+    if emptied:
         values = pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
     return values
 
