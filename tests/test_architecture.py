@@ -63,6 +63,7 @@ RAY_FILES = frozenset(
         "app/monitoring/monitor.py",
         "app/loop/ports.py",
         "app/loop/steward.py",
+        "benchmarks/serving/replicas.py",
         "benchmarks/training/workers.py",
     }
 )

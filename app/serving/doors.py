@@ -7,7 +7,6 @@ open is closed, paths that do not exist too: a stranger learns nothing from tryi
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -160,12 +159,12 @@ def permit(principal: Principal, roles: Roles) -> None:
     )
 
 
-def charge(request: Request, num_rows: int) -> None:
+def charge(scope: Scope, num_rows: int) -> None:
     """Count a request's rows against the day of who sent it; without doors nobody counts.
 
     Raises Refused, see Gate.charge.
     """
-    count = request.scope.get("state", {}).get("charge")
+    count = scope.get("state", {}).get("charge")
     if count is not None:
         count(num_rows)
 

@@ -14,10 +14,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.harness.costs import cpu_seconds, watched_memory
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+DONE = "done"
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,12 @@ def run_round(
 ) -> Cost:
     """Start a contender, warm it, do the work once, and end it."""
     began = time.perf_counter()
-    with _started(module, cores, environment) as process:
-        _ask(process, warming)
+    with started(module, environment, cores) as process:
+        _order(process, warming)
         start_wall, start_cpu = time.perf_counter() - began, cpu_seconds(process.pid)
         with watched_memory(process.pid) as peak:
             began = time.perf_counter()
-            _ask(process, work)
+            _order(process, work)
             wall = time.perf_counter() - began
         cpu = cpu_seconds(process.pid) - start_cpu
     return Cost(wall, cpu, peak.peak_mb, peak.idle_mb, start_wall, start_cpu)
@@ -63,17 +65,21 @@ def medians(costs: Sequence[Cost]) -> Cost:
 
 
 @contextlib.contextmanager
-def _started(
-    module: str, cores: Sequence[int], environment: Mapping[str, str]
+def started(
+    module: str,
+    environment: Mapping[str, str],
+    cores: Sequence[int] | None = None,
+    python: str = sys.executable,
 ) -> Iterator["subprocess.Popen[str]"]:
+    """Run a contender for the length of a `with` block, on some cores or on all."""
     process = subprocess.Popen(
-        [sys.executable, "-m", module],
+        [python, "-m", module],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        preexec_fn=lambda: os.sched_setaffinity(0, cores or os.sched_getaffinity(0)),
     )
     try:
         yield process
@@ -85,21 +91,30 @@ def _started(
         process.wait(120)
 
 
-def _ask(process: "subprocess.Popen[str]", command: Mapping[str, object]) -> None:
+def ask(process: "subprocess.Popen[str]", command: Mapping[str, object]) -> Any:
+    """Give a contender one command, and return its answer. Raises ContenderFailed without one."""
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(json.dumps(command) + "\n")
-    process.stdin.flush()
-    answer = process.stdout.readline()
+    try:
+        process.stdin.write(json.dumps(command) + "\n")
+        process.stdin.flush()
+        answer = process.stdout.readline()
+    except BrokenPipeError:
+        answer = ""
     if not answer:
         raise ContenderFailed(f"{process.args!r} ended with {process.wait(60)}; see its messages")
-    if json.loads(answer) != "done":
+    return json.loads(answer)
+
+
+def _order(process: "subprocess.Popen[str]", command: Mapping[str, object]) -> None:
+    answer = ask(process, command)
+    if answer != DONE:
         raise ContenderFailed(f"{process.args!r} answered {answer}")
 
 
 def answer_commands(act: Callable[..., object]) -> None:
-    """Be a contender: do what each line says until there are no more."""
+    """Be a contender: do what each line says, and answer its outcome, until there are no more."""
     for line in sys.stdin:
-        act(**json.loads(line))
-        sys.stdout.write('"done"\n')
+        outcome = act(**json.loads(line))
+        sys.stdout.write(json.dumps(DONE if outcome is None else outcome) + "\n")
         sys.stdout.flush()

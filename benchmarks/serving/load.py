@@ -1,0 +1,190 @@
+"""Call a server in a closed loop: each caller sends its next request when it has its answer.
+
+A process of its own that costs a few microseconds a request: sockets that are kept open, one epoll
+loop, HTTP/1.1 read by hand. Every answer's status is counted, and its probabilities are held
+against the bundle's own.
+"""
+
+import itertools
+import re
+import select
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness.contenders import answer_commands
+from benchmarks.serving.bodies import Asked, Form, requests_of
+
+TOLERANCE = 1e-6
+RECEIVE = 1 << 18
+TIMEOUT_SECONDS = 120.0
+PROBABILITY = re.compile(rb'"probability"\s*:\s*([0-9.eE+-]+)')
+LENGTH = re.compile(rb"(?i)\r\ncontent-length:\s*(\d+)")
+CHUNKED = re.compile(rb"(?i)\r\ntransfer-encoding:\s*chunked")
+CLOSING = re.compile(rb"(?i)\r\nconnection:\s*close")
+# What is counted where a connection broke off instead of an answer.
+BROKEN = 0
+# Ids of one process go on from run to run.
+_first_ids = itertools.count(0, 100_000_000)
+
+
+@dataclass
+class Heard:
+    """What callers heard."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+    num_wrong: int = 0
+    example: str = ""
+
+    def note(self, answer: "Answer", asked: Asked, seconds: float) -> None:
+        """Count one answer, and keep an example of those that are not what they should be."""
+        self.seconds.append(seconds)
+        self.statuses[answer.status] += 1
+        right = answer.status == 200 and _agree(answer.body, asked.probabilities)
+        if not right:
+            self.num_wrong += answer.status == 200
+            self.example = self.example or answer.body[:300].decode(errors="replace")
+
+    def summary(self, elapsed: float) -> dict[str, Any]:
+        """Give counts, requests a second, and latencies in milliseconds."""
+        p50, p99 = np.percentile(self.seconds or [0.0], [50, 99]) * 1e3
+        return {
+            "statuses": {str(status): number for status, number in self.statuses.items()},
+            "num_wrong": self.num_wrong,
+            "example": self.example,
+            "requests": self.statuses[200],
+            "elapsed_s": elapsed,
+            "requests_per_s": self.statuses[200] / elapsed,
+            "p50_ms": float(p50),
+            "p99_ms": float(p99),
+        }
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer."""
+
+    status: int
+    body: bytes
+    closes: bool
+
+
+def read_answer(received: bytes) -> Answer | None:
+    """Read an answer; None when more must come."""
+    head, separator, body = received.partition(b"\r\n\r\n")
+    if not separator:
+        return None
+    length = LENGTH.search(head)
+    whole: bytes | None = body
+    if length is None and CHUNKED.search(head):
+        whole = _joined(body)
+    elif len(body) < int(length[1] if length else 0):
+        whole = None
+    return None if whole is None else Answer(int(head[9:12]), whole, bool(CLOSING.search(head)))
+
+
+def _joined(body: bytes) -> bytes | None:
+    pieces = []
+    while body:
+        size, separator, rest = body.partition(b"\r\n")
+        number = int(size or b"0", 16)
+        if not separator or len(rest) < number + 2:
+            return None
+        if not number:
+            return b"".join(pieces)
+        pieces.append(rest[:number])
+        body = rest[number + 2 :]
+    return None
+
+
+def _agree(body: bytes, expected: Sequence[float]) -> bool:
+    found = PROBABILITY.findall(body)
+    return len(found) == len(expected) and all(
+        abs(float(got) - wanted) <= TOLERANCE for got, wanted in zip(found, expected, strict=True)
+    )
+
+
+class Callers:
+    """Connections with a request under way on each."""
+
+    def __init__(self, address: tuple[str, int], asked: Iterator[Asked]) -> None:
+        """Take where to call, and what to ask."""
+        self._address, self._asked = address, asked
+        self._poll = select.epoll()
+        self._under_way: dict[int, tuple[socket.socket, Asked, float, bytearray]] = {}
+        self.heard = Heard()
+
+    def run(self, num_callers: int, seconds: float) -> dict[str, Any]:
+        """Let each ask for some seconds, and wait for the last answers."""
+        began = time.perf_counter()
+        deadline = began + seconds
+        for _ in range(num_callers):
+            self._ask(self._connect())
+        while self._under_way:
+            events = self._poll.poll(TIMEOUT_SECONDS)
+            if not events:
+                raise TimeoutError(f"{self._address}: no answer within {TIMEOUT_SECONDS} s")
+            for number, _ in events:
+                connection = self._hear(number)
+                if connection is not None and time.perf_counter() < deadline:
+                    self._ask(connection)
+                elif connection is not None:
+                    connection.close()
+        return self.heard.summary(time.perf_counter() - began)
+
+    def _connect(self) -> socket.socket:
+        connection = socket.create_connection(self._address, TIMEOUT_SECONDS)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._poll.register(connection, select.EPOLLIN)
+        return connection
+
+    def _ask(self, connection: socket.socket) -> None:
+        asked = next(self._asked)
+        self._under_way[connection.fileno()] = (connection, asked, time.perf_counter(), bytearray())
+        connection.sendall(asked.content)
+
+    def _hear(self, number: int) -> socket.socket | None:
+        """Read what came; return a connection that is free again."""
+        connection, asked, began, received = self._under_way[number]
+        piece = self._receive(connection)
+        received += piece
+        answer = read_answer(bytes(received)) if piece else Answer(BROKEN, b"", True)
+        if answer is None:
+            return None
+        del self._under_way[number]
+        self.heard.note(answer, asked, time.perf_counter() - began)
+        if not answer.closes:
+            return connection
+        connection.close()
+        return self._connect()
+
+    @staticmethod
+    def _receive(connection: socket.socket) -> bytes:
+        try:
+            return connection.recv(RECEIVE)
+        except ConnectionError:
+            return b""
+
+
+def act(
+    file: str,
+    address: tuple[str, int],
+    form: dict[str, Any],
+    num_callers: int,
+    seconds: float,
+    rows_per_request: int = 1,
+) -> dict[str, Any]:
+    """Call a server and tell what was heard."""
+    asked = requests_of(Path(file), Form(**form), rows_per_request, next(_first_ids))
+    return Callers((address[0], address[1]), asked).run(num_callers, seconds)
+
+
+if __name__ == "__main__":
+    answer_commands(act)

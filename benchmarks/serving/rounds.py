@@ -1,0 +1,170 @@
+"""Run one round of a contender: start it, warm it, load it with callers, and count what it cost."""
+
+import contextlib
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from benchmarks.harness.contenders import ContenderFailed, ask, started
+from benchmarks.harness.costs import tree
+from benchmarks.serving.contenders import Contender
+from benchmarks.serving.world import World
+
+READY_SECONDS = 180.0
+WARMING_SECONDS = 1.0
+IDLE_SECONDS = 3.0
+# What a server puts off until after its answers is work for them all the same.
+SETTLING_SECONDS = 1.5
+REPLICA = re.compile(r"ServeReplica")
+LOAD = "benchmarks.serving.load"
+
+
+class Wrong(RuntimeError):
+    """A contender did not answer what the bundle says."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """How callers call."""
+
+    callers: int
+    seconds: float
+    rows: int = 1
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What callers met, and what it cost."""
+
+    requests: int
+    requests_per_s: float
+    rows_per_s: float
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float
+    """CPU microseconds a request of all processes, over what those beside the replica take idle."""
+    cpu_replica_us: float
+    """Of the process that answers alone; where a server is one tree, of that."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """CPU seconds of a tree since its processes began: the replicas', and all the others'."""
+
+    replica: float
+    others: float
+
+    def __sub__(self, other: "Spent") -> "Spent":
+        return Spent(self.replica - other.replica, self.others - other.others)
+
+
+def spent(pid: int) -> Spent:
+    """Count CPU; where there is no replica of Serve, all of it is the server's own."""
+    replica, others, found = 0.0, 0.0, False
+    for process in tree(pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            seconds = times.user + times.system + times.children_user + times.children_system
+            if REPLICA.search(" ".join(process.cmdline())):
+                replica, found = replica + seconds, True
+            else:
+                others += seconds
+    return Spent(replica, others) if found else Spent(others, 0.0)
+
+
+class Running:
+    """A contender that answers, and callers who are ready."""
+
+    def __init__(
+        self, process: "subprocess.Popen[str]", callers: "subprocess.Popen[str]", target: Any
+    ) -> None:
+        """Take both, and what to call."""
+        self.pid = process.pid
+        self._callers = callers
+        self._target = target
+        self._idle: float | None = None
+
+    def measure(self, load: Load) -> Measured:
+        """Warm, load, let settle. Raises Wrong for any answer that is not the bundle's."""
+        self.call(Load(load.callers, WARMING_SECONDS, load.rows))
+        time.sleep(SETTLING_SECONDS)
+        idle = self._idle_rate()
+        before, began = spent(self.pid), time.perf_counter()
+        heard = self.call(load)
+        time.sleep(SETTLING_SECONDS)
+        cost, elapsed = spent(self.pid) - before, time.perf_counter() - began
+        extra = max(cost.others - idle * elapsed, 0.0)
+        number = heard["requests"]
+        return Measured(
+            requests=number,
+            requests_per_s=heard["requests_per_s"],
+            rows_per_s=heard["requests_per_s"] * load.rows,
+            p50_ms=heard["p50_ms"],
+            p99_ms=heard["p99_ms"],
+            cpu_us=(cost.replica + extra) / number * 1e6,
+            cpu_replica_us=cost.replica / number * 1e6,
+        )
+
+    def call(self, load: Load) -> dict[str, Any]:
+        """Let callers call; every answer must be right."""
+        command = {"num_callers": load.callers, "seconds": load.seconds}
+        heard: dict[str, Any] = ask(
+            self._callers, {**self._target, **command, "rows_per_request": load.rows}
+        )
+        if set(heard["statuses"]) != {"200"} or heard["num_wrong"]:
+            raise Wrong(f"statuses {heard['statuses']}, {heard['num_wrong']} wrong: {heard}")
+        return heard
+
+    def _idle_rate(self) -> float:
+        """Measure once what the processes beside the replica take when nobody calls."""
+        if self._idle is None:
+            before, began = spent(self.pid), time.perf_counter()
+            time.sleep(IDLE_SECONDS)
+            self._idle = (spent(self.pid) - before).others / (time.perf_counter() - began)
+        return self._idle
+
+
+@contextlib.contextmanager
+def running(
+    contender: Contender, world: World, many: bool = False, python: str = sys.executable
+) -> Iterator[Running]:
+    """Have a contender up for a `with` block. Raises ContenderFailed when it does not get up."""
+    module = f"benchmarks.serving.{contender.module}"
+    with (
+        started(module, contender.environment, python=python) as process,
+        started(LOAD, {}) as callers,
+    ):
+        answer = ask(process, contender.command(world))
+        form = vars(contender.form(world, many))
+        target = {"file": str(world.requests), "address": answer["address"], "form": form}
+        up = Running(process, callers, target)
+        _await(up)
+        yield up
+
+
+def _await(up: Running) -> None:
+    """Wait until one right answer comes: a champion is resident after its replica is up."""
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        try:
+            up.call(Load(1, 0.0))
+        except Wrong as error:
+            if time.monotonic() > deadline:
+                raise ContenderFailed(f"no right answer in {READY_SECONDS} s: {error}") from error
+            time.sleep(0.5)
+        else:
+            return
+
+
+def one_round(
+    contender: Contender, world: World, loads: Sequence[Load], python: str = sys.executable
+) -> list[Measured]:
+    """Start a contender, measure each load, and end it."""
+    with running(contender, world, loads[0].rows > 1, python) as up:
+        return [up.measure(load) for load in loads]

@@ -1,0 +1,42 @@
+"""The anchor: FastAPI and pydantic under one uvicorn worker, as a team would write it."""
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+
+from benchmarks.harness.contenders import answer_commands
+from benchmarks.serving.local import serve_here
+from benchmarks.serving.plain import Answer, Answers, Model, row_model
+
+
+def application(model: Model) -> FastAPI:
+    """Build the application: one row, or many."""
+    api = FastAPI()
+    row_type: Any = row_model(model.contract)
+
+    # Not handed to a thread: a forward pass takes less than the way there and back.
+    @api.post("/predict")
+    async def predict(row: row_type) -> Answer:
+        return Answer(flight_id=row.flight_id, probability=model.predict(vars(row)))
+
+    @api.post("/predict_many")
+    async def predict_many(rows: list[row_type]) -> Answers:
+        probabilities = model.predict_many([vars(row) for row in rows])
+        return Answers(
+            predictions=[
+                Answer(flight_id=row.flight_id, probability=probability)
+                for row, probability in zip(rows, probabilities, strict=True)
+            ]
+        )
+
+    return api
+
+
+def act(bundle: str) -> dict[str, Any]:
+    """Serve a bundle from this process."""
+    return serve_here(application(Model(Path(bundle))))
+
+
+if __name__ == "__main__":
+    answer_commands(act)

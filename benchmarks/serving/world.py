@@ -1,0 +1,115 @@
+"""Make what every contender serves: one network, rows, and what it says of each of them.
+
+A flights bundle with random weights (a server's cost does not depend on how good a model is), a
+workspace in which it is the champion, and acceptable rows. Ours reads the workspace; peers read the
+folder of the bundle.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from app.config import Config, load_config
+from app.contracts.rows import Contract
+from app.data.features import Encoder, Statistics
+from app.data.profile import Profile
+from app.ledger.database import open_ledger
+from app.model.bundle import ModelBundle
+from app.model.calibration import Calibrator
+from app.model.networks import TabularNetwork
+from app.registry.artifacts import Artifacts
+from app.sections import NetworkConfig
+from app.security.access import Keyring
+from tests.serving_world import AT, give_roles, make_rows, make_table, register
+
+CONFIG = Path(__file__).resolve().parent.parent.parent / "configs" / "flights.yaml"
+NUM_ROWS = 4000
+# One network without an ensemble: what a team would write, and 0.1 ms a row. The flights' own is
+# four times as large and would hide more of a server's cost.
+SMALL = NetworkConfig(hidden=64, num_layers=2, embedding=8)
+SPREAD = 8.0
+# Not the identity, so that a peer that forgot it is found out.
+CALIBRATOR = Calibrator(slope=1.3, intercept=-0.4)
+
+
+@dataclass(frozen=True)
+class World:
+    """Where things are."""
+
+    folder: Path
+
+    @property
+    def bundle(self) -> Path:
+        """The model, as files."""
+        return self.folder / "bundle"
+
+    @property
+    def workspace(self) -> Path:
+        """The workspace of ours, in which the model is champion."""
+        return self.folder / "workspace"
+
+    @property
+    def requests(self) -> Path:
+        """Rows, and what the bundle says of each."""
+        return self.folder / "requests.json"
+
+    @property
+    def key(self) -> str:
+        """An API key that may predict."""
+        return (self.folder / "key").read_text()
+
+    def fresh_workspace(self) -> Path:
+        """Copy the workspace, so that each round begins with empty tables."""
+        copy = self.folder / "running"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(self.workspace, copy)
+        return copy
+
+
+def make_world(folder: Path, network: str = "small", num_rows: int = NUM_ROWS) -> World:
+    """Write the bundle, the workspace and the requests, once."""
+    world = World(folder)
+    config = load_config(CONFIG, [f"workspace={world.workspace}"])
+    bundle = _bundle(config, network)
+    digest = bundle.save(world.bundle)
+    assert Artifacts(config.artifacts_path).put(world.bundle) == digest
+    ledger = open_ledger(config.ledger_url)
+    register(config, ledger, digest, "run-1")
+    give_roles(ledger, config.name, digest)
+    ledger.close()
+    key = Keyring(config.workspace).create("benchmark", ["predict", "audit"], AT)
+    (folder / "key").write_text(key.get_secret_value())
+    requests = _requests(bundle, num_rows)
+    world.requests.write_text(json.dumps(requests))
+    return world
+
+
+def _requests(bundle: ModelBundle, num_rows: int) -> dict[str, list[Any]]:
+    table = make_table(bundle.contract, num_rows, first=NUM_ROWS)
+    return {
+        "rows": make_rows(bundle.contract, num_rows, first=NUM_ROWS),
+        "probabilities": bundle.predict(table).tolist(),
+    }
+
+
+def _bundle(config: Config, network: str) -> ModelBundle:
+    contract: Contract = config.contract
+    table = make_table(contract, NUM_ROWS)
+    encoder = Encoder.fit(Statistics.collect(table, contract), config.features)
+    torch.manual_seed(5)
+    built = TabularNetwork(SMALL if network == "small" else config.training.network, encoder.shape)
+    with torch.no_grad():
+        # Random weights tell rows apart by little: an answer for another row must be found out.
+        built.head_KHO.mul_(SPREAD)
+    return ModelBundle(
+        contract=contract,
+        encoder=encoder,
+        network=built.eval(),
+        calibrator=CALIBRATOR,
+        profile=Profile.for_encoder(encoder, [0.2, 0.4, 0.6]),
+        card={"purpose": "a benchmark"},
+    )
