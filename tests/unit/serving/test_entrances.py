@@ -4,13 +4,17 @@ import asyncio
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.testclient import TestClient
 
 from app.contracts.access import ROLES
-from app.serving.api import build_api
+from app.serving.api import build_api, build_routes
+from app.serving.desk import Desk
 from app.serving.doors import Doors, open_gate
 from app.serving.entrances import ENTRANCES, Entrances
+from app.serving.predicting import Predicting
+from app.serving.refusals import answer_refusal
 from tests.unit.serving.conftest import World
 
 KINDS = ["GET", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "TRACE", "HEAD", "CONNECT"]
@@ -30,8 +34,14 @@ def routes_of(routes: list[BaseRoute]) -> list[tuple[str, str]]:
     return found
 
 
+def application(world: World) -> FastAPI:
+    """Build what lies behind the doors."""
+    desk = Desk(world.config.serving)
+    return build_routes(world.replica, desk, Predicting(world.replica.predictor, desk))
+
+
 def test_every_route_of_the_endpoint_has_an_entrance(world: World) -> None:
-    there = routes_of(build_api(world.replica).routes)
+    there = routes_of(application(world).routes)
 
     listed = {(m, path) for m, path in there if (m if m != "HEAD" else "GET", path) in ENTRANCES}
     missing = sorted(set(there) - listed)
@@ -40,7 +50,7 @@ def test_every_route_of_the_endpoint_has_an_entrance(world: World) -> None:
 
 
 def test_the_check_finds_a_route_that_is_not_listed(world: World) -> None:
-    api = build_api(world.replica)
+    api = application(world)
     api.add_api_route("/v1/{model}/secret", nobody, methods=["GET"])
     api.add_api_route("/healthz", nobody, methods=["DELETE"])
 
@@ -49,7 +59,7 @@ def test_the_check_finds_a_route_that_is_not_listed(world: World) -> None:
 
 
 def test_a_route_that_is_not_listed_is_closed_to_everybody(world: World) -> None:
-    api = build_api(world.replica)
+    api = application(world)
     reached: list[str] = []
 
     async def secret() -> dict[str, Any]:
@@ -58,7 +68,9 @@ def test_a_route_that_is_not_listed_is_closed_to_everybody(world: World) -> None
 
     api.add_api_route("/v1/{model}/secret", secret, methods=["GET"])
     api.add_api_route("/v1/{model}/metadata", secret, methods=["DELETE"])
-    client = TestClient(api, raise_server_exceptions=False)
+    gate = open_gate(world.config, world.replica.budgets)
+    doors = Doors(api, gate, world.replica.wall, answer_refusal)
+    client = TestClient(doors, raise_server_exceptions=False)
     key = {"Authorization": world.client.headers["Authorization"]}
 
     answers = [client.get("/v1/flights/secret", headers=given) for given in ({}, key)]
@@ -103,9 +115,10 @@ def test_every_role_of_the_list_exists_and_what_watches_health_needs_none() -> N
     opened = {path for (_, path), roles in ENTRANCES.items() if not roles}
     assert opened == {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
     for (method, path), roles in ENTRANCES.items():
-        entrance = Entrances().find(path.replace("{", "").replace("}", ""))
-        assert entrance is not None
-        assert entrance.roles(method) == roles
+        for entrances in (Entrances(), Entrances(model="model")):
+            entrance = entrances.find(path.replace("{", "").replace("}", ""))
+            assert entrance is not None
+            assert entrance.roles(method) == roles
 
 
 def test_a_web_socket_is_closed_too(world: World) -> None:
