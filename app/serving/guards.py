@@ -8,7 +8,7 @@ names neither it nor the bounds of training, which may be one person's.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from app.sections.guarding import Policy
 
 Kind = Literal["range", "outlier", "unseen"]
 NOTHING: tuple["Finding", ...] = ()
+NUM_PLANS = 3
 UNKNOWN = "is not among the values that the model knows"
 
 
@@ -37,6 +38,18 @@ class Finding(NamedTuple):
     def reason(self) -> str:
         """The finding as a sentence."""
         return f"{self.column} {self.why}"
+
+
+class Described(Protocol):
+    """What a version must tell of the rows that it learned from."""
+
+    @property
+    def encoder(self) -> Encoder:
+        """The ranges and vocabularies."""
+
+    @property
+    def profile(self) -> Profile:
+        """The histograms."""
 
 
 @dataclass
@@ -168,6 +181,27 @@ class GuardPlan:
         few = table.select(self._names).take(pa.array(places))
         rows = zip(*(column.to_pylist() for column in few.columns), strict=True)
         return {place: self.inspect(row) for place, row in zip(places.tolist(), rows, strict=True)}
+
+
+class Plans:
+    """The plans of the versions that answer, each made when it is first asked for."""
+
+    def __init__(self, contract: Contract, config: GuardConfig) -> None:
+        """Take the contract of the rows and the policies."""
+        self._contract, self._config = contract, config
+        self._is_off = (config.range, config.outlier, config.unseen) == ("off", "off", "off")
+        self._plans: dict[str, GuardPlan] = {}
+
+    def of(self, version: str, bundle: Described) -> GuardPlan | None:
+        """Give a version's plan, named by its digest; None where there is nothing to look for."""
+        if self._is_off:
+            return None
+        plan = self._plans.get(version)
+        if plan is None:
+            plan = GuardPlan(self._contract, bundle.encoder, bundle.profile, self._config)
+            # Champion, previous, challenger: an older one is not asked for again.
+            self._plans = dict([*self._plans.items(), (version, plan)][-NUM_PLANS:])
+        return None if plan.is_idle else plan
 
 
 def _number(

@@ -15,7 +15,7 @@ from app.contracts.rows import Column, Contract
 from app.data.features import Encoder, Statistics
 from app.data.profile import Profile
 from app.sections import FeaturesConfig, GuardConfig
-from app.serving.guards import NOTHING, GuardPlan
+from app.serving.guards import NOTHING, GuardPlan, Plans
 from tests.serving_world import make_bundle, make_table
 
 CONTRACT = Contract(
@@ -236,3 +236,14 @@ def test_columns_may_come_in_another_order_than_the_version_was_trained_with() -
     (finding,) = guard.inspect(row(age=0.0)[::-1])
     assert finding.column == "age"
     assert guard.inspect(row()[::-1]) is NOTHING
+
+
+def test_a_version_s_plan_is_made_once_and_only_a_few_are_kept(flights: Config) -> None:
+    bundles = {f"v{seed}": make_bundle(flights.contract, seed) for seed in range(5)}
+    plans = Plans(flights.contract, FLAG)
+    made = {version: plans.of(version, bundle) for version, bundle in bundles.items()}
+
+    assert plans.of("v4", bundles["v4"]) is made["v4"]
+    assert plans.of("v0", bundles["v0"]) is not made["v0"]
+    assert len(plans._plans) == 3
+    assert Plans(flights.contract, GuardConfig()).of("v0", bundles["v0"]) is None
