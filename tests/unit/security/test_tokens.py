@@ -1,9 +1,11 @@
 """Signed tokens: who shows a good one, and every way in which one is not good."""
 
 import base64
+import functools
 import hashlib
 import hmac
 import json
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from app.sections import TokensConfig
@@ -204,9 +208,9 @@ def test_roles_come_from_the_claim_and_by_the_words_that_are_configured() -> Non
     claims = standard() | {"realm_access": {"roles": ["auditor", "scorer", "predict"]}}
 
     assert judge(claims, nested, NOW).roles == ("predict", "explain", "audit")
-    for given in ({"roles": ["idle"]}, {"roles": ["predict"]}, "scorer", None):
+    for held in ({"roles": ["idle"]}, {"roles": ["predict"]}, "scorer", None):
         with pytest.raises(AccessDenied, match=r"claim realm_access\.roles must hold one"):
-            judge(claims | {"realm_access": given}, nested, NOW)
+            judge(claims | {"realm_access": held}, nested, NOW)
     with pytest.raises(ValidationError, match="no word opens anything"):
         TokensConfig(issuer=ISSUER, audience=AUDIENCE, roles={"idle": ()})
 
@@ -257,6 +261,49 @@ def test_nothing_that_is_no_token_is_read(tokens: Tokens, provider: Provider) ->
         standard(), provider.keys["ec1"], "ES256", headers={"kid": "ec1", "crit": ["mine"]}
     )
     assert "cannot be read" in refusal(tokens, critical)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=10,
+)
+
+
+@functools.cache
+def admitting() -> tuple[Tokens, bytes]:
+    """Give what admits tokens, and one that is good: made once for all examples."""
+    folder = Path(tempfile.mkdtemp())
+    provider = Provider(folder)
+    provider.publish()
+    tokens, good = Tokens(CONFIG, folder), provider.token().encode()
+    assert tokens.admit(good, NOW)
+    return tokens, good
+
+
+@given(given_bytes=st.binary(max_size=300), cut=st.integers(0, 400), header=JSON, payload=JSON)
+def test_whatever_is_shown_is_denied_and_nothing_else_happens(
+    given_bytes: bytes, cut: int, header: Any, payload: Any
+) -> None:
+    tokens, good = admitting()
+    named = {"alg": "ES256", "kid": "ec1"} | (header if isinstance(header, dict) else {})
+    shown = [given_bytes, good[:cut] + given_bytes + good[cut:], good[:cut]]
+    shown += [f"{segment(part)}.{segment(payload)}.AAAA".encode() for part in (header, named)]
+    for token in shown:
+        if token != good:
+            with pytest.raises(AccessDenied):
+                tokens.admit(token, NOW)
+
+
+@given(claims=st.dictionaries(st.sampled_from([*standard(), "nbf", "scope"]), JSON))
+def test_whatever_a_token_claims_it_is_judged_or_denied(claims: dict[str, Any]) -> None:
+    for given_claims in (claims, standard() | claims):
+        try:
+            judged = judge(given_claims, CONFIG, NOW)
+        except AccessDenied:
+            continue
+        assert judged.roles
+        assert NOW < judged.until <= NOW + CONFIG.max_lifetime_seconds + 2 * CONFIG.leeway_seconds
 
 
 def test_a_remembered_token_expires_all_the_same(tokens: Tokens, provider: Provider) -> None:

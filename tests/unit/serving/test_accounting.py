@@ -15,6 +15,8 @@ from app.ledger.database import Ledger, open_ledger
 from app.registry.replicas import acknowledge, retire_replica
 from app.security.access import Principal
 from app.security.budgets import DAY_SECONDS, Budgets, BudgetSpent
+from app.security.privacy import Pseudonymiser
+from app.security.secrets import pseudonym_key
 from app.serving.accounting import EVERY_SECONDS, Accounting, open_budgets
 from app.serving.replica import Replica
 
@@ -175,3 +177,5 @@ def test_the_ledger_holds_no_subject_of_a_token(flights: Config) -> None:
     again = open_budgets(config)
     again.charge(person, 1, time.time())
     assert set(again.used(time.time())) < set(counted), "a restart finds the same pseudonym"
+    in_tables = Pseudonymiser(pseudonym_key(config)).one("ada@example.com")
+    assert not any(in_tables in caller for caller in counted), "erasing her is not held up by it"
