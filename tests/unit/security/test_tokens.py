@@ -1,11 +1,9 @@
 """Signed tokens: who shows a good one, and every way in which one is not good."""
 
 import base64
-import functools
 import hashlib
 import hmac
 import json
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -270,10 +268,10 @@ JSON = st.recursive(
 )
 
 
-@functools.cache
-def admitting() -> tuple[Tokens, bytes]:
-    """Give what admits tokens, and one that is good: made once for all examples."""
-    folder = Path(tempfile.mkdtemp())
+@pytest.fixture(scope="module")
+def admitting(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tokens, bytes]:
+    """What admits tokens, and one that is good: made once for all examples."""
+    folder = tmp_path_factory.mktemp("provider")
     provider = Provider(folder)
     provider.publish()
     tokens, good = Tokens(CONFIG, folder), provider.token().encode()
@@ -283,9 +281,9 @@ def admitting() -> tuple[Tokens, bytes]:
 
 @given(given_bytes=st.binary(max_size=300), cut=st.integers(0, 400), header=JSON, payload=JSON)
 def test_whatever_is_shown_is_denied_and_nothing_else_happens(
-    given_bytes: bytes, cut: int, header: Any, payload: Any
+    admitting: tuple[Tokens, bytes], given_bytes: bytes, cut: int, header: Any, payload: Any
 ) -> None:
-    tokens, good = admitting()
+    tokens, good = admitting
     named = {"alg": "ES256", "kid": "ec1"} | (header if isinstance(header, dict) else {})
     shown = [given_bytes, good[:cut] + given_bytes + good[cut:], good[:cut]]
     shown += [f"{segment(part)}.{segment(payload)}.AAAA".encode() for part in (header, named)]
