@@ -29,6 +29,7 @@ from app.serving.documentation import (
     with_body,
 )
 from app.serving.doors import Doors, open_gate
+from app.serving.entrances import Entrances
 from app.serving.inference import add_inference_routes
 from app.serving.messages import (
     Health,
@@ -58,7 +59,8 @@ def build_api(replica: Replica) -> ASGIApp:
     within = PredictRoute(routes, predicting, f"/v1/{config.name}/predict")
     if config.serving.authentication == "none":
         return within
-    return Doors(within, open_gate(config, replica.budgets), replica.wall, answer_refusal)
+    gate, entrances = open_gate(config, replica.budgets), Entrances(model=config.name)
+    return Doors(within, gate, replica.wall, answer_refusal, entrances)
 
 
 def build_routes(replica: Replica, desk: Desk, predicting: Predicting) -> FastAPI:

@@ -170,7 +170,9 @@ class Predictor:
         contract, at = self.config.contract, turn.at
         checked = refuse_checked(checked, contract, self.erased())
         rejected = rejected_rows(checked.quarantined)
-        kept = {"quarantine": self.tables.complete("quarantine", checked.quarantined, at, SOURCE)}
+        kept = {}
+        if rejected:
+            kept["quarantine"] = self.tables.complete("quarantine", checked.quarantined, at, SOURCE)
         num_accepted = checked.accepted.num_rows
         if num_accepted == 0 or (turn.whole and rejected):
             self._keep(lambda: self.spool.append(kept))
