@@ -1,17 +1,21 @@
 """The Open Inference Protocol over HTTP: the same answers as plain rows get, in its own words."""
 
 import struct
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import orjson
+import pyarrow as pa
 import pytest
 from starlette.testclient import TestClient
 
+from app.contracts.access import Limits
 from app.contracts.rows import Contract
 from app.serving.api import build_api
 from tests.serving_world import make_bundle, make_rows, make_table
+from tests.stream_mutations import written
 from tests.unit.serving.conftest import World
 
 INFER = "/v2/models/flights/infer"
@@ -275,3 +279,38 @@ def test_openapi_describes_every_path_and_status(world: World) -> None:
     error = infer["responses"]["400"]["content"]["application/json"]["schema"]["$ref"]
     assert error.endswith("/InferError")
     assert len([path for path in paths if path.startswith("/v2")]) == 9
+
+
+@pytest.mark.parametrize("way", ["tensors", "arrow"])
+def test_rows_are_charged_and_rounded_as_on_the_plain_path(world: World, way: str) -> None:
+    contract = world.config.contract
+    serving = world.config.serving.model_copy(update={"round_probability_digits": 2})
+    config = world.config.model_copy(update={"serving": serving})
+    world.replica.predictor = replace(world.replica.predictor, config=config)
+    client = TestClient(build_api(world.replica), raise_server_exceptions=False)
+    shop = world.keyring.create(
+        "shop", ["predict"], datetime.now(UTC), limits=Limits(rows_per_day=30)
+    )
+    headers = {"x-api-key": shop.get_secret_value()}
+
+    def ask() -> Any:
+        if way == "tensors":
+            body = {"inputs": tensors(contract, make_rows(contract, 20))}
+            return client.post(INFER, json=body, headers=headers)
+        stream = written(make_table(contract, 20), 100)
+        kind = {"content-type": "application/vnd.apache.arrow.stream"}
+        return client.post("/v1/flights/predict", content=stream, headers=headers | kind)
+
+    first, second = ask(), ask()
+
+    assert (first.status_code, second.status_code) == (200, 429)
+    assert second.headers["retry-after"]
+    logged = world.logged("predictions")["probability"].to_pylist()
+    assert len(logged) == 20
+    if way == "tensors":
+        answered = output(first.json(), "probability")["data"]
+        assert "rows: " in second.json()["error"]
+    else:
+        answered = pa.ipc.open_stream(first.content).read_all()["probability"].to_pylist()
+    assert answered == [round(value, 2) for value in logged]
+    assert answered != logged
