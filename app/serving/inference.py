@@ -92,6 +92,9 @@ class Inference:
     async def infer(self, request: Request) -> Response:
         """Score the rows of a request."""
         self._refuse_other_models(request)
+        if "version" in request.path_params:
+            # Again when it is scored; here no row has been charged for.
+            self._version(request)
         refuse_encoded(request.scope)
         with self._desk.place():
             body = await self._desk.read(request.scope, request.receive, BINARY)
