@@ -43,7 +43,12 @@ from app.serving.refusals import INFERENCE, Handler, guarded
 from app.serving.replica import Replica, ReplicaUnwell
 
 BINARY = "application/octet-stream"
-HEADER_LENGTH = "inference-header-content-length"
+HEADER_NAME = "Inference-Header-Content-Length"
+HEADER_LENGTH = HEADER_NAME.lower()
+DIVIDED: dict[str, Any] = {
+    "description": "Bytes of the JSON, where tensors follow it in binary.",
+    "schema": {"type": "integer", "minimum": 0},
+}
 OPEN_ERRORS = (405, 500, 503)
 # Nothing is judged row by row: 400 says all that is wrong with a body.
 INFER_ERRORS = tuple(status for status in WRITING if status != 422)
@@ -158,7 +163,10 @@ def add_inference_routes(api: FastAPI, replica: Replica, desk: Desk) -> None:
         add(path, handlers.model, _said(ModelMetadata, reading), extra)
         add(f"{path}/ready", handlers.model_ready, _said(ModelReady, reading), extra)
         inferred = with_binary(_said(InferResponse, inferring), BINARY)
-        add(f"{path}/infer", handlers.infer, inferred, extra | body)
+        inferred[200]["headers"] = {HEADER_NAME: DIVIDED}
+        sent = {"name": HEADER_NAME, "in": "header", "required": False, **DIVIDED}
+        extra = extra | body | {"parameters": [*parameters, sent]}
+        add(f"{path}/infer", handlers.infer, inferred, extra)
 
 
 def _said(success: type[BaseModel], errors: tuple[int, ...]) -> Answers:

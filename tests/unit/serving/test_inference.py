@@ -271,6 +271,13 @@ def test_openapi_describes_every_path_and_status(world: World) -> None:
 
     statuses = "200 400 401 403 404 405 408 413 415 429 500 503"
     assert sorted(infer["responses"]) == statuses.split()
+    parameters = [(each["name"], each["in"]) for each in infer["parameters"]]
+    assert parameters == [
+        ("model", "path"),
+        ("version", "path"),
+        ("Inference-Header-Content-Length", "header"),
+    ]
+    assert "Inference-Header-Content-Length" in infer["responses"]["200"]["headers"]
     content = infer["requestBody"]["content"]
     assert set(content) == {"application/json", "application/octet-stream"}
     names = content["application/json"]["schema"]["properties"]["inputs"]["items"]["properties"]
