@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
+from app.contracts.receipts import Receipt
 from app.serving.bulk import ARROW, predict_stream
 from app.serving.desk import Desk, content_type
 from app.serving.documentation import (
@@ -137,15 +138,38 @@ def _add_model_routes(api: FastAPI, replica: Replica, desk: Desk, predicting: Pr
     _route(api, "GET", metadata, answers(Metadata, reading), path)
     _route(api, "POST", predict, predicted, rows)
     _route(api, "POST", labels, answers(LabelsResponse, writing), outcomes)
+    _add_receipts(api, replica, desk, path, reading)
+
+
+def _add_receipts(
+    api: FastAPI, replica: Replica, desk: Desk, path: dict[str, Any], statuses: tuple[int, ...]
+) -> None:
+    name = replica.predictor.config.name
+
+    @guarded
+    async def predictions(request: Request) -> Response:
+        _refuse_other_models(request, name)
+        prediction_id = str(request.path_params["prediction_id"])
+        with desk.place():
+            return _success(await desk.work(lambda: replica.receipt(prediction_id)))
+
+    one = {"name": "prediction_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    asked = {**path, "parameters": [*path["parameters"], one]}
+    _route(api, "GET", predictions, answers(Receipt, statuses), asked, "/{prediction_id}")
 
 
 def _route(
-    api: FastAPI, method: str, handler: Handler, responses: Answers, extra: dict[str, Any]
+    api: FastAPI,
+    method: str,
+    handler: Handler,
+    responses: Answers,
+    extra: dict[str, Any],
+    below: str = "",
 ) -> None:
     """Add a handler under its own name, with all that OpenAPI should say about it."""
     name = handler.__name__
     api.add_api_route(
-        f"/v1/{{model}}/{name}",
+        f"/v1/{{model}}/{name}{below}",
         handler,
         methods=[method],
         summary=SUMMARIES[name],

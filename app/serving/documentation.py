@@ -33,6 +33,7 @@ SUMMARIES = {
     "metadata": "What is served, and with what?",
     "predict": "Score rows.",
     "labels": "Report outcomes.",
+    "predictions": "What was a prediction made with?",
 }
 READING = (404, 405, 500, 503)
 WRITING = (400, 404, 405, 408, 413, 415, 422, 500, 503)

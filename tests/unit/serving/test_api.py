@@ -369,6 +369,7 @@ def test_openapi_describes_every_column_and_every_status(world: World) -> None:
         "/healthz": {"get": ["200", "405", "500", "503"]},
         "/readyz": {"get": ["200", "405", "500", "503"]},
         "/v1/{model}/metadata": {"get": reading},
+        "/v1/{model}/predictions/{prediction_id}": {"get": reading},
         "/v1/{model}/predict": {"post": writing},
         "/v1/{model}/labels": {"post": writing},
     }
