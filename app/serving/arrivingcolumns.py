@@ -38,8 +38,9 @@ def refuse_unknown(names: Sequence[str], contract: Contract, where: str) -> None
 
 def with_nullable(table: pa.Table, contract: Contract) -> pa.Table:
     """Add the nullable columns that a table lacks, without values."""
+    given = set(table.column_names)
     for column in contract.columns:
-        if column.nullable and column.name not in table.column_names:
+        if column.nullable and column.name not in given:
             nothing = pa.nulls(table.num_rows, column.arrow_type)
             table = table.append_column(column.name, nothing)
     return table

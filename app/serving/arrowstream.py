@@ -158,9 +158,7 @@ def _request_id(schema: pa.Schema) -> str | None:
 
 def _refuse_long_texts(table: pa.Table, max_bytes: int) -> None:
     """Refuse texts that are longer written out than a body may be: dictionaries, views."""
-    total = 0
-    for column in table.columns:
-        total += sum(_text_bytes(chunk) for chunk in column.chunks)
+    total = sum(_text_bytes(chunk) for column in table.columns for chunk in column.chunks)
     if total > max_bytes:
         got = f"texts of {total} bytes, more than {max_bytes}"
         raise Refused(413, "body", got, "send several smaller requests")
@@ -168,24 +166,25 @@ def _refuse_long_texts(table: pa.Table, max_bytes: int) -> None:
 
 def _text_bytes(chunk: pa.Array) -> int:
     """Count the bytes of a chunk's texts as they are when they are written out."""
-    if pa.types.is_dictionary(chunk.type):
+    kind = chunk.type
+    if pa.types.is_dictionary(kind):
         lengths = pc.binary_length(chunk.dictionary).take(chunk.indices)
-    elif pa.types.is_string_view(chunk.type):
-        views = chunk.buffers()[1]
-        start = chunk.offset * VIEW_BYTES
-        # A view begins with its text's length; Arrow has no kernel that reads it.
-        held = np.frombuffer(views, "<i4")[start // 4 :: VIEW_BYTES // 4][: len(chunk)]
-        return int(held.astype(np.int64).sum())
-    elif is_text(chunk.type):
-        lengths = pc.binary_length(chunk)
-    else:
+        return int(pc.sum(lengths.cast(pa.int64())).as_py() or 0)
+    if not is_text(kind) or not len(chunk):
         return 0
-    return int(pc.sum(lengths.cast(pa.int64())).as_py() or 0)
+    if pa.types.is_string_view(kind):
+        # A view begins with its text's length; Arrow has no kernel that reads it.
+        views = np.frombuffer(chunk.buffers()[1], "<i4").reshape(-1, VIEW_BYTES // 4)
+        return int(views[chunk.offset : chunk.offset + len(chunk), 0].astype(np.int64).sum())
+    places = np.frombuffer(chunk.buffers()[1], "<i8" if pa.types.is_large_string(kind) else "<i4")
+    return int(places[chunk.offset + len(chunk)] - places[chunk.offset])
 
 
 def _plain(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray:
     """Bring a column to float64, text or TIMESTAMP, exactly. Raises Refused with 400."""
     kind, where = values.type, f"columns.{column.name}"
+    if kind == column.arrow_type and column.kind != "time":
+        return values
     if column.kind == "number":
         try:
             return values.cast(pa.float64())

@@ -78,15 +78,11 @@ def read_frames(stream: bytes) -> list[Frame]:
             break
         if len(frames) == MAX_FRAMES:
             raise FrameError(f"more than {MAX_FRAMES} frames; write larger batches")
-        if size < 0 or size > len(content) - place:
-            raise FrameError(
-                f"a frame claims {size} bytes of metadata, {len(content) - place} left"
-            )
+        _refuse_beyond(size, len(content) - place)
         frame, body = _read_message(content[place : place + size], not frames)
         frames.append(frame)
         place += size
-        if body > len(content) - place:
-            raise FrameError(f"a frame claims a body of {body} bytes, {len(content) - place} left")
+        _refuse_beyond(body, len(content) - place)
         place += body
     if not frames:
         raise FrameError("the stream ends before its schema")
@@ -121,7 +117,7 @@ def _read_message(metadata: memoryview, first: bool) -> tuple[Frame, int]:
 
 def _refuse_beyond(size: int, left: int) -> None:
     if size < 0 or size > left:
-        raise FrameError(f"a part of {size} bytes is claimed where {left} are left")
+        raise FrameError(f"{size} bytes are claimed where {left} are left")
 
 
 def _number(layout: str, content: memoryview, place: int) -> int:

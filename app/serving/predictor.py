@@ -178,7 +178,9 @@ class Predictor:
         guarded = self._guard.sort(turn.generation, checked)
         checked = guarded.checked
         rejected = rejected_rows(checked.quarantined)
-        kept = {"quarantine": self.tables.complete("quarantine", checked.quarantined, at, SOURCE)}
+        kept = {}
+        if rejected:
+            kept["quarantine"] = self.tables.complete("quarantine", checked.quarantined, at, SOURCE)
         num_accepted = checked.accepted.num_rows
         if num_accepted == 0 or (turn.whole and rejected):
             self._keep(lambda: self.spool.append(kept))
