@@ -5,7 +5,7 @@ one that is not answered is quarantined with the reason.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -69,16 +69,6 @@ class Guard:
         champion = generation.champion
         assert champion is not None, "a request is answered by a resident champion"
         return self._plans.of(str(generation.roles.champion), champion)
-
-
-def write_flags(
-    predictions: list[dict[str, Any]], flags: Mapping[int, Sequence[Finding]]
-) -> list[dict[str, Any]]:
-    """Write into the predictions of an answer, in place, what is odd about their rows."""
-    for place, findings in flags.items():
-        told = [{"column": finding.column, "why": finding.why} for finding in findings]
-        predictions[place]["flags"] = told
-    return predictions
 
 
 def guard_checked(

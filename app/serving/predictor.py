@@ -28,7 +28,7 @@ from app.security.tombstones import Tombstones
 from app.serving.arrivals import arrive, arrive_table
 from app.serving.arrivingcolumns import with_nullable
 from app.serving.capture import Spool, SpoolRefused
-from app.serving.guarding import Guard, write_flags
+from app.serving.guarding import Guard
 from app.serving.labelling import labels_table, read_label
 from app.serving.lookups import refuse_unfilled, with_windows
 from app.serving.messages import (
@@ -145,9 +145,7 @@ class Predictor:
             rows, contract, pseudonymiser=self.pseudonymiser, good=self._row_path.good
         )
         scored = self._score(checked, turn)
-        answered = scored.predictions.select(["row_id", "prediction_id", "probability"])
-        predictions = write_flags(answered.to_pylist(), scored.flags)
-        return self._answer(request, turn.generation, predictions, scored.rejected)
+        return self._answer(request, turn.generation, scored.answered(), scored.rejected)
 
     def predict_table(
         self,

@@ -6,7 +6,7 @@ knows nothing of HTTP, Ray, SQL or files.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,15 @@ class Scored(NamedTuple):
     rejected: list[Rejected]
     flags: Mapping[int, Sequence[Finding]]
     """What is odd about rows that were answered, by place."""
+
+    def answered(self) -> list[dict[str, Any]]:
+        """Write the predictions as an answer holds them, with what is odd about their rows."""
+        columns = ["row_id", "prediction_id", "probability"]
+        shown: list[dict[str, Any]] = self.predictions.select(columns).to_pylist()
+        for place, findings in self.flags.items():
+            told = [{"column": finding.column, "why": finding.why} for finding in findings]
+            shown[place]["flags"] = told
+        return shown
 
 
 def predictions_table(
