@@ -28,6 +28,7 @@ from app.security.tombstones import Tombstones
 from app.serving.arrivals import arrive, arrive_table
 from app.serving.arrivingcolumns import with_nullable
 from app.serving.capture import Spool, SpoolRefused
+from app.serving.guarding import Guard
 from app.serving.labelling import labels_table, read_label
 from app.serving.lookups import refuse_unfilled, with_windows
 from app.serving.messages import (
@@ -45,6 +46,7 @@ from app.serving.tablepath import (
     Scored,
     Turn,
     checked_probabilities,
+    none_scored,
     predictions_table,
     rejected_rows,
     row_keys,
@@ -109,7 +111,7 @@ class Predictor:
         at: datetime,
     ) -> list[dict[str, Any] | None]:
         """Score the rows of those requests that nothing is wrong with, without a table."""
-        read = [self._read(request, at) for request in requests]
+        read = [self._read(request, at, generation) for request in requests]
         served = [(r, few) for r, few in zip(requests, read, strict=True) if few is not None]
         if not served:
             return [None] * len(requests)
@@ -124,11 +126,14 @@ class Predictor:
         answers = (self._answer(r, generation, [*islice(left, len(few))], []) for r, few in served)
         return [None if few is None else next(answers) for few in read]
 
-    def _read(self, request: PredictRequest, at: datetime) -> list[PlainRow] | None:
-        """Read a request's rows; None when they must go the longer way."""
+    def _read(
+        self, request: PredictRequest, at: datetime, generation: Generation
+    ) -> list[PlainRow] | None:
+        """Read a request's rows; None when they must go the longer way, as odd ones must."""
         if len(request.rows) > FEW_ROWS:
             return None
-        return self._row_path.read(self._arrived(request, at), self.erased())
+        rows = self._row_path.read(self._arrived(request, at), self.erased())
+        return None if rows and self._guard.finds(generation, rows) else rows
 
     def _arrived(self, request: PredictRequest, at: datetime) -> Sequence[object]:
         return arrive(request.rows, self.config.contract, at, _new_id, request.idempotency_keys)
@@ -140,8 +145,7 @@ class Predictor:
             rows, contract, pseudonymiser=self.pseudonymiser, good=self._row_path.good
         )
         scored = self._score(checked, turn)
-        answered = scored.predictions.select(["row_id", "prediction_id", "probability"])
-        return self._answer(request, turn.generation, answered.to_pylist(), scored.rejected)
+        return self._answer(request, turn.generation, scored.answered(), scored.rejected)
 
     def predict_table(
         self,
@@ -169,6 +173,8 @@ class Predictor:
         """Score judged rows and keep what became of all of them."""
         contract, at = self.config.contract, turn.at
         checked = refuse_checked(checked, contract, self.erased())
+        guarded = self._guard.sort(turn.generation, checked)
+        checked = guarded.checked
         rejected = rejected_rows(checked.quarantined)
         kept = {}
         if rejected:
@@ -176,10 +182,10 @@ class Predictor:
         num_accepted = checked.accepted.num_rows
         if num_accepted == 0 or (turn.whole and rejected):
             self._keep(lambda: self.spool.append(kept))
-            raise _none_scored(num_accepted, rejected, turn.whole)
+            raise none_scored(num_accepted + guarded.num_left, rejected, turn.whole)
         # The windows' values are logged with the row: what was used can be used again.
         accepted = with_windows(checked.accepted, contract, self.online, at)
-        probabilities = checked_probabilities(turn.champion.predict(accepted))
+        probabilities = checked_probabilities(turn.champion.predict(guarded.for_model(accepted)))
         events = self.tables.complete("events", accepted, at, SOURCE)
         keys = row_keys(turn.keys, checked.accepted[contract.id], checked.positions)
         predictions = predictions_table(
@@ -187,7 +193,7 @@ class Predictor:
         )
         kept |= {"events": events, "predictions": predictions}
         self._keep(lambda: self.spool.append(kept))
-        return Scored(turn.generation.roles, predictions, rejected)
+        return Scored(turn.generation.roles, predictions, rejected, guarded.flags)
 
     def _answer(
         self,
@@ -247,6 +253,10 @@ class Predictor:
     def _row_path(self) -> RowPath:
         return RowPath(self.config.contract, self.replica, self.pseudonymiser)
 
+    @cached_property
+    def _guard(self) -> Guard:
+        return Guard(self.config.contract, self.config.serving.guard, self.pseudonymiser)
+
     def _champion(self, version: str | None = None) -> tuple[Generation, Bundle]:
         """Take one reference to the generation: it stays the same for the whole request."""
         generation = self.residents.current
@@ -283,15 +293,6 @@ class Predictor:
         except SpoolRefused as error:
             # The cause names a path of the server: it is for the log, not for the client.
             raise Refused(503, "spool", "the request cannot be kept", "try again later") from error
-
-
-def _none_scored(num_accepted: int, rejected: list[Rejected], whole: bool) -> Refused:
-    num_rows = num_accepted + len(rejected)
-    if not whole:
-        got = f"none of {num_rows} rows is acceptable"
-        return Refused(422, "rows", got, "mend the rows, see rejected").because(rejected)
-    got = f"{len(rejected)} of {num_rows} are not acceptable and none was scored"
-    return Refused(400, "rows", got, "mend those and send all of them again").because(rejected)
 
 
 def _new_id() -> str:
