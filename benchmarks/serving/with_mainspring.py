@@ -24,6 +24,7 @@ def act(stack: contextlib.ExitStack, workspace: str, direct: bool) -> dict[str, 
         f"workspace={workspace}",
         "serving.port=0",
         f"serving.max_ongoing_requests={MAX_ONGOING}",
+        "clock=wall",
         "cluster.dashboard=false",
     ]
     config = load_config(CONFIG, overrides)
