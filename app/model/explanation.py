@@ -63,8 +63,12 @@ class Share:
 class Explanation:
     """The worths of a row and of the reference, and what each column adds from one to the other."""
 
+    prediction: float
+    """What the bundle predicts of the row alone; of several classes, of the one explained."""
     worth: float
+    """The same on the additive scale."""
     reference: float
+    """The reference's."""
     shares: tuple[Share, ...]
     """In the order of the encoder's columns."""
     is_exact: bool
@@ -102,42 +106,55 @@ class Explainer:
         `outcome` is the class whose log-odds are attributed, of a multiclass bundle; absent, the
         likeliest of each row. The same row and bundle give the same bits on one machine and number
         of torch threads. Takes about a hundred predictions a column and row. Raises ValueError for
-        a missing column or an unknown class.
+        a missing column or an unknown class, ArithmeticError when the bundle predicts no number.
         """
         return [self._explain(table.slice(i, 1), outcome) for i in range(table.num_rows)]
 
     def _explain(self, row: pa.Table, outcome: str | None) -> Explanation:
         encoded = self.bundle.encoder.transform(row)
         predicted = self.bundle.predict_encoded(encoded)
-        on_scale = self._scale(predicted, outcome)
+        place = self._place(predicted, outcome)
+
+        def worths(predictions: Array) -> Array:
+            named = predictions if place is None else predictions[:, place]
+            return logit(named) if self._is_probability else np.asarray(named, np.float64)
+
         against = Against(encoded, self.reference.encoded, self.players)
         game = Game(
-            lambda rows: on_scale(self.bundle.predict_encoded(rows)),
+            lambda rows: worths(self.bundle.predict_encoded(rows)),
             against,
-            float(on_scale(predicted)[0]),
-            float(on_scale(self.reference_prediction)[0]),
+            float(worths(predicted)[0]),
+            float(worths(self.reference_prediction)[0]),
         )
         shares, errors, num_orders = _shares(game)
         every = np.zeros((2, len(self.players.names)))
         every[:, against.moving] = shares, errors
-        named = tuple(
-            Share(name, share, error)
-            for name, share, error in zip(self.players.names, *every.tolist(), strict=True)
+        explanation = Explanation(
+            prediction=float(predicted[0] if place is None else predicted[0, place]),
+            worth=game.full,
+            reference=game.empty,
+            shares=tuple(map(Share, self.players.names, *every.tolist())),
+            is_exact=game.num_players <= MOST_EXACT,
+            num_orders=num_orders,
         )
-        is_exact = game.num_players <= MOST_EXACT
-        return Explanation(game.full, game.empty, named, is_exact, num_orders)
+        # Nor is NaN within any tolerance.
+        if not abs(explanation.residual) <= explanation.tolerance:
+            raise ArithmeticError(f"shares do not add up: {explanation.residual:g} is left over")
+        return explanation
 
-    def _scale(self, predicted: Array, outcome: str | None) -> Callable[[Array], Array]:
-        contract = self.bundle.contract
-        if outcome is not None and outcome not in contract.classes:
-            listed = ", ".join(contract.classes) or "none"
+    @property
+    def _is_probability(self) -> bool:
+        return self.bundle.contract.task in ("binary", "multiclass")
+
+    def _place(self, predicted: Array, outcome: str | None) -> int | None:
+        """Give the class to explain, None where there is one number a row."""
+        classes = self.bundle.contract.classes
+        if outcome is not None and outcome not in classes:
+            listed = ", ".join(classes) or "none"
             raise ValueError(f"class: got {outcome[:100]}; the classes are {listed}")
-        if contract.task == "binary":
-            return logit
-        if contract.task != "multiclass":
-            return lambda values: np.asarray(values, np.float64)
-        place = int(predicted[0].argmax()) if outcome is None else contract.classes.index(outcome)
-        return lambda probabilities_BC: logit(probabilities_BC[:, place])
+        if self.bundle.contract.task != "multiclass":
+            return None
+        return int(predicted[0].argmax()) if outcome is None else classes.index(outcome)
 
 
 class Against:

@@ -35,6 +35,12 @@ class ServingConfig(Frozen):
         20.0, gt=0, description="A body that is not here after so long is refused with 408."
     )
     max_ongoing_requests: int = Field(16, ge=1)
+    explain_max_rows: int = Field(
+        16, ge=1, le=1000, description="Explaining a row costs hundreds of predictions."
+    )
+    explain_max_ongoing: int = Field(
+        2, ge=1, description="One is worked on at a time, beside predictions; others wait."
+    )
     roles_poll_seconds: float = Field(0.2, gt=0)
     window_reach_days: float = Field(
         7.0,

@@ -26,6 +26,8 @@ from app.serving.documentation import (
     with_body,
 )
 from app.serving.doors import Doors, open_gate
+from app.serving.explain_messages import ExplainResponse, explain_schema
+from app.serving.explaining import Explaining
 from app.serving.messages import (
     Health,
     LabelsRequest,
@@ -126,6 +128,22 @@ def _add_model_routes(api: FastAPI, replica: Replica, desk: Desk, predicting: Pr
     _route(api, "GET", metadata, answers(Metadata, reading), path)
     _route(api, "POST", predict, answers(PredictResponse, writing), rows)
     _route(api, "POST", labels, answers(LabelsResponse, writing), outcomes)
+    _add_explaining(api, Explaining(replica.predictor, desk), path, writing)
+
+
+def _add_explaining(
+    api: FastAPI, explaining: Explaining, path: dict[str, Any], statuses: tuple[int, ...]
+) -> None:
+    config = explaining.config
+
+    @guarded
+    async def explain(request: Request) -> Response:
+        _refuse_other_models(request, config.name)
+        content = await explaining.answer(request.scope, request.receive)
+        return Response(content, media_type=JSON)
+
+    asked = path | with_body(explain_schema(config.contract, config.serving.explain_max_rows))
+    _route(api, "POST", explain, answers(ExplainResponse, statuses), asked)
 
 
 def _route(

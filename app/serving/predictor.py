@@ -45,6 +45,7 @@ from app.serving.rowpath import RowPath
 from app.serving.tablepath import (
     Made,
     checked_probabilities,
+    none_acceptable,
     predictions_table,
     rejected_rows,
     row_keys,
@@ -152,8 +153,7 @@ class Predictor:
         kept = {"quarantine": self.tables.complete("quarantine", checked.quarantined, at, SOURCE)}
         if checked.accepted.num_rows == 0:
             self._keep(lambda: self.spool.append(kept))
-            got = f"none of {len(request.rows)} rows is acceptable"
-            raise Refused(422, "rows", got, "mend the rows, see rejected").because(rejected)
+            raise none_acceptable(len(request.rows), rejected)
         # The windows' values are logged with the row: what was used can be used again.
         accepted = self._with_windows(checked.accepted, at)
         probabilities = checked_probabilities(champion.predict(accepted))
@@ -209,6 +209,20 @@ class Predictor:
             "accepted": len(accepted),
             "rejected": [item.model_dump() for item in rejected],
         }
+
+    def judge(self, rows: Sequence[object]) -> tuple[pa.Table, list[Rejected]]:
+        """Judge rows as `predict` does and look up their windows, but keep nothing of them.
+
+        Raises Refused: 422 when no row is acceptable, 503 where windows cannot be looked up.
+        """
+        at, contract = self._now(), self.config.contract
+        arrived = arrive(rows, contract, at, _new_id)
+        checked = validate_rows(arrived, contract, pseudonymiser=self.pseudonymiser)
+        checked = refuse_checked(checked, contract, self.erased())
+        rejected = rejected_rows(checked.quarantined)
+        if checked.accepted.num_rows == 0:
+            raise none_acceptable(len(rows), rejected)
+        return self._with_windows(checked.accepted, at), rejected
 
     def readiness(self) -> Readiness:
         """Say who answers. Raises Refused with 503 while nobody does."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.contracts.rows import TIMESTAMP, Contract
-from app.serving.messages import PredictRequest, Rejected
+from app.serving.messages import PredictRequest, Refused, Rejected
 from app.serving.residents import Generation
 from app.serving.rowpath import ARM, prediction_id
 
@@ -74,6 +74,12 @@ def rejected_rows(quarantined: pa.Table) -> list[Rejected]:
             quarantined["position"].to_pylist(), quarantined["reasons"].to_pylist(), strict=True
         )
     ]
+
+
+def none_acceptable(num_rows: int, rejected: list[Rejected]) -> Refused:
+    """Say that no row of a request can be scored, and why."""
+    got = f"none of {num_rows} rows is acceptable"
+    return Refused(422, "rows", got, "mend the rows, see rejected").because(rejected)
 
 
 def checked_probabilities(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
