@@ -75,7 +75,7 @@ class Explaining:
         accepted, rejected = self._predictor.judge(request.rows)
         contract = self.config.contract
         explainer = Explainer(bundle)
-        telling = Telling(explainer, _public(contract, bundle.contract), self._digits)
+        telling = Telling(explainer, public_columns(contract, bundle.contract), self._digits)
         explanations = explainer.explain(accepted)
         told = [
             telling.row(one, row, str(row[contract.id]))
@@ -161,7 +161,7 @@ class Telling:
         return value if self._digits is None else round(value, self._digits)
 
 
-def _public(*contracts: Contract) -> frozenset[str]:
+def public_columns(*contracts: Contract) -> frozenset[str]:
     """Name the columns that are public in every one of some contracts."""
     return frozenset.intersection(
         *(
