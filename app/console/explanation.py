@@ -55,7 +55,7 @@ def _header(one: ExplainedPrediction) -> list[Markup]:
     first = explained.attributions[0]
     headline = (
         f"{one.label} {explained.probability:.1%}, where the middle of training has "
-        f"{reference.probability:.1%}: most of it by {first.column}"
+        f"{reference.probability:.1%}; {first.column} moves it most"
     )
     row = ("Row ", tag("code", explained.row_id), " by version ", tag("code", one.version[:12]))
     facts = (
@@ -89,7 +89,8 @@ def _drawing(one: ExplainedPrediction) -> list[Markup]:
         left=430.0,
         headings=("added",),
     )
-    return [tag("p", f"{METHOD} {one.reference.description}"), tag("div", drawn, class_="scroll")]
+    said = tag("p", f"{METHOD} The reference: {one.reference.description}")
+    return [said, tag("div", drawn, class_="scroll")]
 
 
 def _row(share: Attribution) -> ForestRow:
