@@ -34,7 +34,9 @@ class ServingConfig(Frozen):
     body_seconds: float = Field(
         20.0, gt=0, description="A body that is not here after so long is refused with 408."
     )
-    max_ongoing_requests: int = Field(16, ge=1)
+    max_ongoing_requests: int = Field(
+        64, ge=1, description="So many wait or are worked on; one more gets 503 and Retry-After."
+    )
     explain_max_rows: int = Field(
         16, ge=1, le=1000, description="Explaining a row costs hundreds of predictions."
     )

@@ -53,7 +53,8 @@ class JwksFile:
                 f"{self.file}: cannot be read ({error.strerror}); save the provider's public keys "
                 "there, or set serving.tokens.jwks"
             ) from None
-        keys, stamp = self._keys, (found.st_mtime_ns, found.st_ino, found.st_size)
+        # The time of change, not that of writing: nobody can put it back, and chmod moves it too.
+        keys, stamp = self._keys, (found.st_ctime_ns, found.st_ino, found.st_size)
         if keys is not None and keys.stamp == stamp:
             return keys
         with self._lock:

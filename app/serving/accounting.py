@@ -75,11 +75,12 @@ class Accounting:
 def open_budgets(config: Config) -> Budgets:
     """Open the budgets of an endpoint, its callers named as the ledger may name them.
 
-    A key goes by its name, and the subject of a token, who may be a person, by a pseudonym.
+    A key goes by its name, and the subject of a token, who may be a person, by a pseudonym: another
+    one than that under which the same person may stand in a table.
     """
     pseudonymiser = Pseudonymiser(pseudonym_key(config))
 
     def name(who: Principal) -> str:
-        return f"token:{pseudonymiser.one(who.name)}" if who.kind == "token" else who.account
+        return f"token:{pseudonymiser.one(who.account)}" if who.kind == "token" else who.account
 
     return Budgets(config.serving.limits, name)

@@ -26,6 +26,7 @@ from app.serving.documentation import (
     with_body,
 )
 from app.serving.doors import Doors, open_gate
+from app.serving.entrances import Entrances
 from app.serving.explain_messages import ExplainResponse, explain_schema
 from app.serving.explaining import Explaining
 from app.serving.messages import (
@@ -56,7 +57,8 @@ def build_api(replica: Replica) -> ASGIApp:
     within = PredictRoute(routes, predicting, f"/v1/{config.name}/predict")
     if config.serving.authentication == "none":
         return within
-    return Doors(within, open_gate(config, replica.budgets), replica.wall, answer_refusal)
+    gate, entrances = open_gate(config, replica.budgets), Entrances(model=config.name)
+    return Doors(within, gate, replica.wall, answer_refusal, entrances)
 
 
 def build_routes(replica: Replica, desk: Desk, predicting: Predicting) -> FastAPI:

@@ -62,10 +62,15 @@ class Entrance:
 
 
 class Entrances:
-    """Finds the entrance of a path: one look for a path without names, a walk for one with."""
+    """Finds the entrance of a path: one look for most, a walk for one with an id or the like."""
 
-    def __init__(self, table: Mapping[tuple[str, str], Roles] = ENTRANCES) -> None:
-        """Sort a table of methods and paths; a name in braces stands for any one segment."""
+    def __init__(
+        self, table: Mapping[tuple[str, str], Roles] = ENTRANCES, model: str | None = None
+    ) -> None:
+        """Sort a table of methods and paths; a name in braces stands for any one segment.
+
+        The paths of the model that is served are looked up rather than walked to.
+        """
         by_path: dict[str, dict[str, Roles]] = {}
         for (method, path), roles in table.items():
             by_path.setdefault(path, {})[method] = roles
@@ -75,8 +80,9 @@ class Entrances:
             parts = path.split("/")
             if "{" in path:
                 self._named.setdefault(len(parts), []).append((parts, Entrance(methods)))
-            else:
-                self._plain[path] = Entrance(methods)
+            own = path if model is None else path.replace("{model}", model)
+            if "{" not in own:
+                self._plain[own] = Entrance(methods)
 
     def find(self, path: str) -> Entrance | None:
         """Find the entrance of a path as a client sent it; None for one that is not listed.

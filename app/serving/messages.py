@@ -59,12 +59,20 @@ class PredictRequest(Strict):
         return self
 
 
+class Flag(Strict):
+    """What is odd about a value, as far as the model can tell."""
+
+    column: str
+    why: str
+
+
 class Prediction(Strict):
     """The answer for one accepted row."""
 
     row_id: str
     prediction_id: str
     probability: float = Field(ge=0, le=1)
+    flags: list[Flag] | None = Field(None, description="Absent where nothing was found.")
 
 
 class Rejected(Strict):

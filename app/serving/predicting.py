@@ -5,6 +5,8 @@ large bodies, rows that are judged by column, a clock or windows that are looked
 thread. Knows ASGI and a predictor; knows nothing of models, tables or Ray.
 """
 
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -14,11 +16,12 @@ from app.serving.desk import Desk, content_type, parse
 from app.serving.documentation import JSON
 from app.serving.doors import charge
 from app.serving.gathering import Gathering
-from app.serving.messages import PredictRequest
+from app.serving.messages import PredictRequest, Refused
 from app.serving.precision import rounded
 from app.serving.predictor import Predictor
 from app.serving.refusals import answer_error
 
+logger = logging.getLogger(__name__)
 # A body of so many bytes is parsed in about a tenth of a millisecond.
 SMALL_BODY = 32 * 1024
 MOST_TOGETHER = 16
@@ -31,7 +34,7 @@ class Predicting:
         """Answer by a predictor; the desk bounds how much."""
         self._predictor, self._desk = predictor, desk
         self._digits = predictor.config.serving.round_probability_digits
-        self._gathering = Gathering(predictor.predict_together, MOST_TOGETHER)
+        self._gathering = Gathering(self._together, MOST_TOGETHER)
 
     async def answer(self, scope: Scope, receive: Receive) -> bytes:
         """Give the answer as JSON. Raises Refused, see Predictor.predict and Desk."""
@@ -45,6 +48,18 @@ class Predicting:
             if answer is None:
                 return await self._desk.work(lambda: self._longer(request))
             return self._written(answer)
+
+    def _together(self, requests: Sequence[PredictRequest]) -> Sequence[dict[str, Any] | None]:
+        try:
+            return self._predictor.predict_together(requests)
+        except Refused:
+            raise
+        # A fault of one must not be its neighbours': each goes its own way then.
+        except Exception:
+            if len(requests) == 1:
+                raise
+            logger.exception("a batch of %d failed; each is tried alone", len(requests))
+            return [None] * len(requests)
 
     def _whole(self, body: bytes, scope: Scope) -> bytes:
         request = parse(body, PredictRequest)

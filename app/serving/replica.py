@@ -56,16 +56,7 @@ class Replica:
             config.contract, lambda digest: ModelBundle.load(artifacts.path(digest), digest)
         )
         self.budgets = open_budgets(config)
-        accounting = Accounting(self._ledger, config.name, self._spool.id, self.budgets, wall)
-        # Before the first request: a restart forgets nothing of the day.
-        accounting.tick()
-        each_round = _in_turn(accounting.tick, erased.refresh)
-        follower = Follower(
-            self._ledger, config.name, self._spool.id, self._residents, also=each_round
-        )
-        self._following = FollowerThread(
-            follower, config.serving.roles_poll_seconds, wall=wall, steady=steady
-        )
+        self._following = self._follow(steady, erased.refresh)
         clock = LedgerClock(self._ledger, config, wall)
         online = open_online(config)
         self._upkeep = None
@@ -86,6 +77,17 @@ class Replica:
     def wall(self) -> float:
         """Tell the machine's time in seconds since 1970, whatever clock the model goes by."""
         return self._wall()
+
+    def _follow(self, steady: Callable[[], float], also: Callable[[], object]) -> FollowerThread:
+        """Make what follows the roles, shares the budgets' counts and does `also`, each round."""
+        model, replica = self._config.name, self._spool.id
+        accounting = Accounting(self._ledger, model, replica, self.budgets, self._wall)
+        # Before the first request: a restart forgets nothing of the day.
+        accounting.tick()
+        each_round = _in_turn(accounting.tick, also)
+        follower = Follower(self._ledger, model, replica, self._residents, also=each_round)
+        every = self._config.serving.roles_poll_seconds
+        return FollowerThread(follower, every, wall=self._wall, steady=steady)
 
     def start(self) -> None:
         """Follow the roles and ship in the background."""
