@@ -11,6 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.config import Config
+from app.contracts.access import Limits
 from app.contracts.rows import Contract
 from app.data.tables import NAMES
 from app.serving.api import build_api
@@ -208,6 +209,16 @@ def test_only_the_role_explain_may_ask(world: World) -> None:
         key = world.keyring.create(role, [role], now).get_secret_value()
         answer = stranger.post(EXPLAIN, json=rows, headers={"x-api-key": key})
         assert answer.status_code == status, role
+
+
+def test_explained_rows_count_against_the_day(world: World) -> None:
+    limits = Limits(rows_per_day=3)
+    key = world.keyring.create("few", ["explain"], datetime.now(UTC), limits=limits)
+    headers = {"Authorization": f"Bearer {key.get_secret_value()}"}
+    rows = {"rows": make_rows(world.config.contract, 2)}
+    answers = [world.client.post(EXPLAIN, json=rows, headers=headers) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 429]
+    assert int(answers[1].headers["retry-after"]) > 0
 
 
 def test_without_a_champion_it_is_503(empty_world: World) -> None:
