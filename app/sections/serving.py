@@ -50,7 +50,9 @@ class ServingConfig(Frozen):
         description="Rows asked longer ago than this get no window values online: nulls.",
     )
     ship_seconds: float = Field(
-        0.3, gt=0, description="A spool segment is shipped after at most this."
+        1.0,
+        gt=0,
+        description="A spool segment is shipped after at most this. Each time costs some 30 ms.",
     )
     round_probability_digits: int | None = Field(
         None,
