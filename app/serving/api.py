@@ -31,6 +31,8 @@ from app.serving.documentation import (
 )
 from app.serving.doors import Doors, open_gate
 from app.serving.entrances import Entrances
+from app.serving.explain_messages import ExplainResponse, explain_schema
+from app.serving.explaining import Explaining
 from app.serving.inference import add_inference_routes
 from app.serving.messages import (
     Health,
@@ -139,6 +141,7 @@ def _add_model_routes(api: FastAPI, replica: Replica, desk: Desk, predicting: Pr
     _route(api, "POST", predict, predicted, rows)
     _route(api, "POST", labels, answers(LabelsResponse, writing), outcomes)
     _add_receipts(api, replica, desk, path, reading)
+    _add_explaining(api, Explaining(replica.predictor, desk), path, writing)
 
 
 def _add_receipts(
@@ -156,6 +159,21 @@ def _add_receipts(
     one = {"name": "prediction_id", "in": "path", "required": True, "schema": {"type": "string"}}
     asked = {**path, "parameters": [*path["parameters"], one]}
     _route(api, "GET", predictions, answers(Receipt, statuses), asked, "/{prediction_id}")
+
+
+def _add_explaining(
+    api: FastAPI, explaining: Explaining, path: dict[str, Any], statuses: tuple[int, ...]
+) -> None:
+    config = explaining.config
+
+    @guarded
+    async def explain(request: Request) -> Response:
+        _refuse_other_models(request, config.name)
+        content = await explaining.answer(request.scope, request.receive)
+        return Response(content, media_type=JSON)
+
+    asked = path | with_body(explain_schema(config.contract, config.serving.explain_max_rows))
+    _route(api, "POST", explain, answers(ExplainResponse, statuses), asked)
 
 
 def _route(

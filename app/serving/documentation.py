@@ -18,7 +18,7 @@ MEANINGS = {
     400: "The body is not what is described here.",
     401: "No key, or one that opens nothing; WWW-Authenticate names the scheme.",
     403: "The key has not the role that this needs.",
-    404: "No such model, or no such path.",
+    404: "No such model, version or path.",
     405: "The path does not take this method.",
     408: "The body did not arrive in time.",
     413: "The body or the number of rows is too large.",
@@ -34,6 +34,7 @@ SUMMARIES = {
     "predict": "Score rows.",
     "labels": "Report outcomes.",
     "predictions": "What was a prediction made with?",
+    "explain": "Say what each column adds to the predictions of rows; nothing is logged.",
 }
 READING = (404, 405, 500, 503)
 WRITING = (400, 404, 405, 408, 413, 415, 422, 500, 503)

@@ -29,10 +29,9 @@ from app.serving.arrivals import arrive, arrive_table
 from app.serving.arrivingcolumns import with_nullable
 from app.serving.capture import Spool, SpoolRefused
 from app.serving.guarding import Guard
-from app.serving.labelling import labels_table, read_label
+from app.serving.labelling import labels_table, read_labels
 from app.serving.lookups import refuse_unfilled, with_windows
 from app.serving.messages import (
-    Label,
     LabelsRequest,
     PredictRequest,
     Readiness,
@@ -183,7 +182,7 @@ class Predictor:
         if num_accepted == 0 or (turn.whole and rejected):
             self._keep(lambda: self.spool.append(kept))
             raise none_scored(num_accepted + guarded.num_left, rejected, turn.whole)
-        # The windows' values are logged with the row: what was used can be used again.
+        # The windows' values are logged too: what was used can be used again.
         accepted = with_windows(checked.accepted, contract, self.online, at)
         probabilities = checked_probabilities(turn.champion.predict(guarded.for_model(accepted)))
         events = self.tables.complete("events", accepted, at, SOURCE)
@@ -214,19 +213,11 @@ class Predictor:
     def label(self, request: LabelsRequest) -> dict[str, Any]:
         """Log the outcomes that are acceptable; the answer is a LabelsResponse.
 
-        Raises Refused: 413 for too many, 422 when none is acceptable, 503 without room to keep
-        them.
+        Raises Refused: 413 for too many, 422 when none is acceptable, 503 without room for them.
         """
         self._refuse_too_many("labels", len(request.labels))
         now = self._now()
-        accepted: list[Label] = []
-        rejected: list[Rejected] = []
-        for position, item in enumerate(request.labels):
-            reason, label = read_label(item, now, self.erased())
-            if label is not None:
-                accepted.append(label)
-            else:
-                rejected.append(Rejected(row=position, reasons=[reason]))
+        accepted, rejected = read_labels(request.labels, now, self.erased())
         if not accepted:
             got = f"none of {len(request.labels)} labels is acceptable"
             raise Refused(422, "labels", got, "mend the labels, see rejected").because(rejected)
@@ -237,6 +228,20 @@ class Predictor:
             "accepted": len(accepted),
             "rejected": [item.model_dump() for item in rejected],
         }
+
+    def judge(self, rows: Sequence[object]) -> tuple[pa.Table, list[Rejected]]:
+        """Judge rows as `predict` does and look up their windows, but keep nothing of them.
+
+        Raises Refused: 422 when no row is acceptable, 503 where windows cannot be looked up.
+        """
+        at, contract = self._now(), self.config.contract
+        arrived = arrive(rows, contract, at, _new_id)
+        checked = validate_rows(arrived, contract, pseudonymiser=self.pseudonymiser)
+        checked = refuse_checked(checked, contract, self.erased())
+        rejected = rejected_rows(checked.quarantined)
+        if checked.accepted.num_rows == 0:
+            raise none_scored(0, rejected, whole=False)
+        return with_windows(checked.accepted, contract, self.online, at), rejected
 
     def readiness(self) -> Readiness:
         """Say who answers. Raises Refused with 503 while nobody does."""
@@ -262,13 +267,10 @@ class Predictor:
         generation = self.residents.current
         champion = generation.champion if generation else None
         if generation is None or champion is None:
-            problems = "; ".join(
-                f"{key[:12]}: {why}" for key, why in self.residents.problems.items()
-            )
-            got = f"no champion is resident yet{f' ({problems})' if problems else ''}"
-            raise Refused(
-                503, "model", got, "train and promote a first version, or try again later"
-            )
+            told = "; ".join(f"{key[:12]}: {why}" for key, why in self.residents.problems.items())
+            got = f"no champion is resident yet{f' ({told})' if told else ''}"
+            change = "train and promote a first version, or try again later"
+            raise Refused(503, "model", got, change)
         if version not in (None, generation.roles.champion):
             got, change = f"version {version[:80]}", "ask for the champion, or for no version"
             raise Refused(404, "version", got, change)
@@ -283,9 +285,8 @@ class Predictor:
     def _refuse_too_many(self, where: str, number: int) -> None:
         most = self.config.serving.max_rows_per_request
         if number > most:
-            raise Refused(
-                413, where, f"{number}, more than {most}", "send several smaller requests"
-            )
+            got, change = f"{number}, more than {most}", "send several smaller requests"
+            raise Refused(413, where, got, change)
 
     def _keep(self, append: Callable[[], None]) -> None:
         try:

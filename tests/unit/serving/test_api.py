@@ -372,6 +372,7 @@ def test_openapi_describes_every_column_and_every_status(world: World) -> None:
         "/v1/{model}/predictions/{prediction_id}": {"get": reading},
         "/v1/{model}/predict": {"post": writing},
         "/v1/{model}/labels": {"post": writing},
+        "/v1/{model}/explain": {"post": writing},
     }
     references = set(
         re.findall(r'"\$ref":"#/components/schemas/(\w+)"', orjson.dumps(document).decode())
