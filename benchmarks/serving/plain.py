@@ -16,10 +16,12 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, create_model
 
+from app.config import load_config
 from app.contracts.rows import Contract
 from app.data.features import FIRST_KNOWN, NULL, UNSEEN, NumberFeature
 from app.model.bundle import ModelBundle
 
+CONFIG = Path(__file__).resolve().parent.parent.parent / "configs" / "flights.yaml"
 TYPES: Mapping[str, type] = {"number": float, "time": datetime}
 
 
@@ -43,6 +45,9 @@ def row_model(contract: Contract) -> type[BaseModel]:
         kind: Any = TYPES.get(column.kind, str)
         fields[column.name] = (kind | None, None) if column.nullable else (kind, ...)
     return create_model("Row", **fields)
+
+
+Row: Any = row_model(load_config(CONFIG).contract)
 
 
 class Model:

@@ -24,9 +24,9 @@ from app.model.networks import TabularNetwork
 from app.registry.artifacts import Artifacts
 from app.sections import NetworkConfig
 from app.security.access import Keyring
+from benchmarks.serving.plain import CONFIG
 from tests.serving_world import AT, give_roles, make_rows, make_table, register
 
-CONFIG = Path(__file__).resolve().parent.parent.parent / "configs" / "flights.yaml"
 NUM_ROWS = 4000
 # One network without an ensemble: what a team would write, and 0.1 ms a row. The flights' own is
 # four times as large and would hide more of a server's cost.
@@ -64,7 +64,7 @@ class World:
 
     def fresh_workspace(self) -> Path:
         """Copy the workspace, so that each round begins with empty tables."""
-        copy = self.folder / "running"
+        copy = self.folder / "w"
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(self.workspace, copy)
         return copy
