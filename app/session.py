@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.config import Config
+from app.ingress import serve_environment
 from app.sections import ClusterConfig
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -84,7 +85,20 @@ def session(config: Config) -> Iterator[Cluster]:
             address = stack.enter_context(_head_node(config))
         _connect(address, config)
         stack.callback(ray.shutdown)
+        if started:
+            stack.callback(_end_serving)
         yield _describe(started)
+
+
+def _end_serving() -> None:
+    """End Serve, if it runs, in good order: its processes do not end with their node."""
+    if "ray.serve" not in sys.modules:
+        return
+    from ray import serve
+    from ray.serve.context import _get_global_client
+
+    if _get_global_client(raise_if_no_controller_running=False) is not None:
+        serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _describe(started: bool) -> Cluster:
@@ -155,12 +169,13 @@ def _head_node(config: Config) -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="mainspring-"))
     port, dashboard_port, agent_port, client_port = _free_ports(4)
     log = folder / "head.log"
+    serving = serve_environment(config.cluster.ingress, folder, _free_ports)
     with log.open("wb") as output:
         process = subprocess.Popen(
             _start_command(config.cluster, folder, port, dashboard_port, agent_port, client_port),
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": _python_path(), "PATH": _path()},
+            env={**serving, **os.environ, "PYTHONPATH": _python_path(), "PATH": _path()},
             start_new_session=True,
             preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )

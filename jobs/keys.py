@@ -4,9 +4,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from app.config import load_config
+from app.contracts.access import Limits
 from app.security.access import ROLES, KeyRefused, Keyring, Role
+from app.security.jwks import JwksFile
 from jobs.options import ConfigFile, Overrides
 from jobs.outcome import report, user_errors
 
@@ -22,6 +25,9 @@ def create(
         str, typer.Option(help=f"What it may do, of {', '.join(ROLES)}.")
     ] = "predict,label",
     days: Annotated[float | None, typer.Option(help="It expires after so many days.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Requests per second at most.")] = None,
+    burst: Annotated[int | None, typer.Option(help="So many at once after a pause.")] = None,
+    rows_per_day: Annotated[int | None, typer.Option(help="Rows a day (UTC) at most.")] = None,
     set_: Overrides = None,
 ) -> None:
     """Make a key and print it: this is the only time that it can be seen."""
@@ -29,7 +35,8 @@ def create(
         keyring = Keyring(load_config(config, set_ or []).workspace)
         now = datetime.now(UTC)
         expires = now + timedelta(days=days) if days is not None else None
-        key = keyring.create(name, read_roles(roles), now, expires)
+        limits = read_limits(rate, burst, rows_per_day)
+        key = keyring.create(name, read_roles(roles), now, expires, limits)
         typer.echo("keep this key now; only a hash of it is stored", err=True)
         report({"name": name, "key": key.get_secret_value(), "expires_at": expires})
 
@@ -57,6 +64,36 @@ def revoke(config: ConfigFile, name: Name, set_: Overrides = None) -> None:
                 f"keys: no open key is called {name}; there are {', '.join(known) or 'none'}"
             )
         report({"name": name, "revoked": num_closed})
+
+
+@app.command("tokens")
+def check_tokens(config: ConfigFile, set_: Overrides = None) -> None:
+    """Check the file of public keys that signed tokens (JWT) are checked with, and list them."""
+    with user_errors():
+        loaded = load_config(config, set_ or [])
+        tokens = loaded.serving.tokens
+        if tokens is None:
+            raise KeyRefused(
+                "serving.tokens: is not configured, no token opens anything; name its issuer and "
+                "audience"
+            )
+        file = loaded.workspace / tokens.jwks
+        keys = JwksFile(file, tokens.algorithms).current().by_id
+        shown = {key_id: key.algorithm_name for key_id, key in keys.items()}
+        for key_id, algorithm in shown.items():
+            typer.echo(f"{key_id}: {algorithm}", err=True)
+        report({"file": str(file), "keys": shown})
+
+
+def read_limits(rate: float | None, burst: int | None, rows_per_day: int | None) -> Limits:
+    """Read a key's own limits. Raises KeyRefused for one out of bounds, or a burst of no rate."""
+    if burst is not None and rate is None:
+        raise KeyRefused(f"burst: {burst} needs a rate of the key's own; give --rate too")
+    try:
+        return Limits(requests_per_second=rate, burst=burst, rows_per_day=rows_per_day)
+    except ValidationError as error:
+        told = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())
+        raise KeyRefused(f"limits: {told}") from None
 
 
 def read_roles(text: str) -> tuple[Role, ...]:

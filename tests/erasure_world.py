@@ -32,7 +32,8 @@ from app.sections import EncryptionConfig, ServingConfig, SourceConfig
 from app.security.privacy import Pseudonymiser
 from app.security.secrets import pseudonym_key
 from app.security.tombstones import Tombstones
-from app.serving.capture import CLOSED, DAMAGED, OPEN, Spool, read_segment
+from app.serving.capture import Spool
+from app.serving.segments import CLOSED, DAMAGED, OPEN, read_segment
 from tests.sealed_pages import every_page
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

@@ -32,8 +32,8 @@ from app.data.tables import Tables, open_tables
 from app.sections import EncryptionConfig, ServingConfig, SourceConfig
 from app.security.privacy import Pseudonymiser
 from app.security.secrets import SecretError, pseudonym_key
-from app.serving.capture import read_segment
 from app.serving.replica import Replica
+from app.serving.segments import read_segment
 
 NOON = datetime(2024, 3, 2, 12, tzinfo=UTC)
 PLACE, PERSON = "Canary Wharf", "Ada Canary"

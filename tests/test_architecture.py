@@ -29,6 +29,7 @@ ORDER = (
     "config",
     "telemetry",
     "background",
+    "ingress",
     "session",
     "security",
     "ledger",

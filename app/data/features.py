@@ -9,6 +9,7 @@ come from.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -153,6 +154,24 @@ class Encoder(Frozen):
             categories_BC[:, i] = category.codes(text_column(table, category.name))
         return Encoded(numbers_BF, categories_BC)
 
+    def transform_rows(self, rows: Sequence[Sequence[Any]], names: Sequence[str]) -> Encoded:
+        """Encode a few accepted rows of plain values, to the bits that `transform` comes to.
+
+        A number is a float, a category a text, a time microseconds since 1970; any may be None.
+        Raises ValueError when a column is missing.
+        """
+        numbers_BF = np.empty((len(rows), len(self.numbers) + 4 * len(self.times)), np.float32)
+        categories_BC = np.empty((len(rows), len(self.categories)), np.int64)
+        plan = self._row_plan.standing(names)
+        for i, row in enumerate(rows):
+            numbers_BF[i, : len(self.numbers)] = plan.places(row)
+            categories_BC[i] = plan.codes(row)
+        for i, name in enumerate(self.times):
+            first, place = len(self.numbers) + 4 * i, names.index(name)
+            micros = np.array([row[place] for row in rows], np.float64)
+            numbers_BF[:, first : first + 4] = _waves(micros)
+        return Encoded(numbers_BF, categories_BC)
+
     def columns(self, table: pa.Table) -> dict[str, NDArray[Any]]:
         """Encode accepted rows column by column, for files: what transform gives, by name.
 
@@ -218,7 +237,11 @@ def _number(name: str, counts: NumberCounts, num_bins: int) -> NumberFeature:
 def _cycles(table: pa.Table, name: str) -> NDArray[np.float64]:
     """Give sine and cosine of the time of day and of week (UTC), moved to 0..1; a null is 0.5."""
     column = any_column(table, name).cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
-    since_epoch = pc.cast(column, pa.float64(), safe=False).to_numpy()
+    return _waves(pc.cast(column, pa.float64(), safe=False).to_numpy())
+
+
+def _waves(since_epoch: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the four waves of times in microseconds since 1970, or NaN."""
     monday = since_epoch + 3 * DAY_US  # 1970-01-01 was a Thursday.
     angles = [2 * np.pi * (moved % period) / period for moved, period in
               ((since_epoch, DAY_US), (monday, 7 * DAY_US))]  # fmt: skip

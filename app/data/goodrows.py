@@ -5,16 +5,20 @@ is not plainly good is left to whole columns, which say why: there is one judge 
 Knows parsed JSON and the contract; knows nothing of rules, of ids seen before, or of reasons.
 """
 
-import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from app.contracts.rows import Column, Contract
+from app.contracts.times import micros_of
 from app.data.cells import JSON_READERS
 
 Reader = Callable[[object], object]
+# A row's values in the contract's order: float, text, microseconds since 1970, or None.
+PlainRow = list[Any]
+LARGEST = sys.float_info.max
 
 
 class Doubtful(ValueError):
@@ -29,31 +33,36 @@ class GoodRows:
         self._schema, self._types = contract.schema, contract.schema.types
         self._known = contract.by_name.keys()
         self._readers = [(column.name, _reader(column)) for column in contract.columns]
-        self._unique = [column.name for column in contract.unique]
+        self._unique = [self._schema.get_field_index(column.name) for column in contract.unique]
 
-    def read(self, rows: Sequence[object]) -> pa.Table | None:
-        """Give the rows in the contract's schema; None when one of them is not plainly good."""
-        columns: list[list[object]] = [[] for _ in self._readers]
+    def values(self, rows: Sequence[object]) -> list[PlainRow] | None:
+        """Give the rows' values; None when one of the rows is not plainly good."""
+        read: list[PlainRow] = []
         try:
             for row in rows:
                 if type(row) is not dict or not row.keys() <= self._known:
                     return None
-                for values, (name, read) in zip(columns, self._readers, strict=True):
-                    values.append(read(row.get(name)))
-            arrays = [
-                pa.array(values, kind) for values, kind in zip(columns, self._types, strict=True)
-            ]
+                get = row.get
+                read.append([reader(get(name)) for name, reader in self._readers])
         except (ValueError, OverflowError):
             return None
-        if len(rows) > 1 and self._repeats(columns):
-            return None
+        return None if len(rows) > 1 and self._repeats(read) else read
+
+    def read(self, rows: Sequence[object]) -> pa.Table | None:
+        """Give the rows in the contract's schema; None when one of them is not plainly good."""
+        values = self.values(rows)
+        return None if values is None else self.table(values)
+
+    def table(self, values: Sequence[PlainRow]) -> pa.Table:
+        """Give rows whose values were read here as a table in the contract's schema."""
+        columns = list(zip(*values, strict=True)) or [()] * len(self._types)
+        arrays = [pa.array(cells, kind) for cells, kind in zip(columns, self._types, strict=True)]
         return pa.Table.from_arrays(arrays, schema=self._schema)
 
-    def _repeats(self, columns: list[list[object]]) -> bool:
+    def _repeats(self, rows: Sequence[PlainRow]) -> bool:
         """Tell whether a value may come twice where none may."""
-        for name in self._unique:
-            values = columns[self._schema.get_field_index(name)]
-            given = [value for value in values if value is not None]
+        for place in self._unique:
+            given = [row[place] for row in rows if row[place] is not None]
             if len(set(given)) < len(given):
                 return True
         return False
@@ -61,25 +70,55 @@ class GoodRows:
 
 def _reader(column: Column) -> Reader:
     """Make what reads a value of a column and holds it against the limits, or raises."""
-    read, within, nullable = JSON_READERS[column.kind], _limits(column), column.nullable
+    if column.kind == "number":
+        return _number_reader(column)
+    return _time_reader(column) if column.kind == "time" else _text_reader(column)
 
-    def read_good(value: object) -> object:
+
+def _time_reader(column: Column) -> Reader:
+    read, nullable = JSON_READERS["time"], column.nullable
+
+    def read_time(value: object) -> object:
+        return None if value is None and nullable else micros_of(read(value))
+
+    return read_time
+
+
+def _text_reader(column: Column) -> Reader:
+    read, within, nullable = JSON_READERS[column.kind], _texts_of(column), column.nullable
+
+    def read_text(value: object) -> object:
         if value is None and nullable:
             return None
-        given = read(value)
-        if not within(given):
+        text = read(value)
+        if not within(text):
             raise Doubtful
-        return given
+        return text
 
-    return read_good
+    return read_text
 
 
-def _limits(column: Column) -> Callable[[Any], bool]:
-    """Make what tells whether a value that could be read is within the limits of its column."""
-    if column.kind == "number":
-        low = -math.inf if column.minimum is None else column.minimum
-        high = math.inf if column.maximum is None else column.maximum
-        return lambda number: low <= number <= high and not math.isinf(number)
+def _texts_of(column: Column) -> Callable[[str], bool]:
+    """Make what tells whether a text is one that a column may hold."""
     if column.categories is not None:
         return frozenset(column.categories).__contains__
-    return bool if column.kind == "identifier" else lambda value: True
+    return bool if column.kind == "identifier" else lambda text: True
+
+
+def _number_reader(column: Column) -> Reader:
+    low = -LARGEST if column.minimum is None else max(column.minimum, -LARGEST)
+    high = LARGEST if column.maximum is None else min(column.maximum, LARGEST)
+    read, nullable = JSON_READERS["number"], column.nullable
+
+    def read_number(value: object) -> object:
+        # Most values are floats within their limits.
+        if type(value) is float and low <= value <= high:
+            return value
+        if value is None and nullable:
+            return None
+        number = read(value)
+        if not low <= number <= high:
+            raise Doubtful
+        return number
+
+    return read_number

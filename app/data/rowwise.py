@@ -4,7 +4,8 @@ A served row is alone, and making arrays of one value each costs ten times what 
 Arrow tables, places and codes; knows nothing of encoders or where rows come from.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -14,11 +15,44 @@ from app.data.places import Places
 # Up to so many rows cost less value by value.
 FEW_ROWS = 16
 
+# A row's values by the places of its columns.
+Values = Sequence[Any] | Mapping[int, Any]
+
 TEXTS = (pa.string(), DICTIONARY)
 
 
+class StandingPlan:
+    """A plan for rows whose columns stand at known places."""
+
+    def __init__(
+        self,
+        numbers: Sequence[tuple[int, Callable[[float], float], float]],
+        categories: Sequence[tuple[int, Callable[[str | None], int]]],
+    ) -> None:
+        """Take each number's column, place of a value and of a null; each category's likewise."""
+        self._numbers, self._categories = list(numbers), list(categories)
+
+    @property
+    def columns(self) -> list[int]:
+        """The columns that are read: the numbers', then the categories'."""
+        numbers = [column for column, _, _ in self._numbers]
+        return [*numbers, *(column for column, _ in self._categories)]
+
+    def places(self, row: Values) -> list[float]:
+        """Give the places of a row's numbers."""
+        return [
+            # A NaN is a null too, as in a column.
+            null if (value := row[column]) is None or value != value else place(value)
+            for column, place, null in self._numbers
+        ]
+
+    def codes(self, row: Values) -> list[int]:
+        """Give the codes of a row's categories."""
+        return [code(row[column]) for column, code in self._categories]
+
+
 class RowPlan:
-    """Where each value of a row stands, and what it becomes."""
+    """What each value of a row becomes, wherever it stands."""
 
     def __init__(
         self,
@@ -29,46 +63,52 @@ class RowPlan:
         self._numbers = [(name, places.one, null) for name, places, null in numbers]
         self._categories = list(categories)
         # Tables that come one after the other have one schema: it is looked into once.
-        self._known: tuple[pa.Schema, list[int] | None] = (pa.schema([]), None)
+        self._known: tuple[pa.Schema, StandingPlan | None] = (pa.schema([]), None)
+        self._named: tuple[Sequence[str], StandingPlan | None] = ((), None)
 
     def encode(self, table: pa.Table) -> tuple[list[list[float]], list[list[int]]] | None:
         """Give the places and the codes of each row.
 
         None when a column is missing or of another type: that is for whole columns to say.
         """
-        columns = self._columns(table.schema)
-        if columns is None:
+        plan = self._plan_for(table.schema)
+        if plan is None:
             return None
-        read = [table.column(column) for column in columns]
-        rows = [[column[i].as_py() for column in read] for i in range(table.num_rows)]
-        return [self._places(row) for row in rows], [self._codes(row) for row in rows]
+        read = {column: table.column(column) for column in plan.columns}
+        rows = [{at: cells[i].as_py() for at, cells in read.items()} for i in range(len(table))]
+        return [plan.places(row) for row in rows], [plan.codes(row) for row in rows]
 
-    def _columns(self, schema: pa.Schema) -> list[int] | None:
-        """Find the numbers' columns, then the categories'."""
-        seen, columns = self._known
+    def standing(self, names: Sequence[str]) -> StandingPlan:
+        """Give the plan for rows with columns of these names. Raises ValueError if one lacks."""
+        known, plan = self._named
+        if plan is None or known is not names:
+            plan = self._stand({name: column for column, name in enumerate(names)})
+            self._named = names, plan
+        return plan
+
+    def _stand(self, columns: Mapping[str, int]) -> StandingPlan:
+        try:
+            return StandingPlan(
+                [(columns[name], place, null) for name, place, null in self._numbers],
+                [(columns[name], code) for name, code in self._categories],
+            )
+        except KeyError as error:
+            raise ValueError(f"rows have no column {error.args[0]}") from None
+
+    def _plan_for(self, schema: pa.Schema) -> StandingPlan | None:
+        seen, plan = self._known
         if not schema.equals(seen):
-            columns = self._look(schema)
-            self._known = schema, columns
-        return columns
+            plan = self._look(schema)
+            self._known = schema, plan
+        return plan
 
-    def _look(self, schema: pa.Schema) -> list[int] | None:
-        names = [name for name, *_ in (*self._numbers, *self._categories)]
-        columns = [schema.get_field_index(name) for name in names]
+    def _look(self, schema: pa.Schema) -> StandingPlan | None:
+        names = [*(name for name, _, _ in self._numbers), *(name for name, _ in self._categories)]
+        columns = {name: schema.get_field_index(name) for name in names}
         # A name that is missing, or that comes twice, is found at -1.
-        if min(columns, default=0) < 0:
+        if min(columns.values(), default=0) < 0:
             return None
-        types = [schema.types[column] for column in columns]
-        numbers, texts = types[: len(self._numbers)], types[len(self._numbers) :]
-        fit = all(t == pa.float64() for t in numbers) and all(t in TEXTS for t in texts)
-        return columns if fit else None
-
-    def _places(self, row: Sequence[float | None]) -> list[float]:
-        return [
-            # A NaN is a null too, as in a column.
-            null if value is None or value != value else place(value)
-            for (_, place, null), value in zip(self._numbers, row, strict=False)
-        ]
-
-    def _codes(self, row: Sequence[str | None]) -> list[int]:
-        texts = row[len(self._numbers) :]
-        return [code(text) for (_, code), text in zip(self._categories, texts, strict=True)]
+        types = {name: schema.types[column] for name, column in columns.items()}
+        numbers = all(types[name] == pa.float64() for name, *_ in self._numbers)
+        fit = numbers and all(types[name] in TEXTS for name, _ in self._categories)
+        return self._stand(columns) if fit else None

@@ -20,7 +20,7 @@ from app.data.tables import TableName, Tables
 from app.governance.needles import Needles
 from app.security.keyring import Keyring
 from app.security.tombstones import Tombstones
-from app.serving.capture import CLOSED, DAMAGED, OPEN, read_segment
+from app.serving.segments import CLOSED, DAMAGED, OPEN, read_segment
 
 # What tells two rows of a table apart: a row counts once, in however many files it is.
 KEYS: dict[TableName, tuple[str, ...]] = {

@@ -94,6 +94,16 @@ STEPS: tuple[Step, ...] = (
                 PRIMARY KEY (receipt, digest))""",
         ),
     ),
+    Step(
+        3,
+        "usage",
+        (
+            """CREATE TABLE usage (
+                model TEXT NOT NULL, day TEXT NOT NULL, caller TEXT NOT NULL,
+                replica TEXT NOT NULL, num_rows BIGINT NOT NULL,
+                PRIMARY KEY (model, day, caller, replica))""",
+        ),
+    ),
 )
 
 

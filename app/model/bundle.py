@@ -5,11 +5,11 @@ without pickle. Knows nothing of HTTP, Ray, roles or storage beyond one folder.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
@@ -80,6 +80,16 @@ class ModelBundle:
         torch threads is the caller's. Raises ValueError when a column is missing.
         """
         return self.calibrator.apply(self.uncalibrated(table))
+
+    def predict_rows(
+        self, rows: Sequence[Sequence[Any]], names: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """Predict a few rows of plain values in columns of these names; see transform_rows.
+
+        What `predict` gives for the same rows: only the tables on the way there are left out.
+        Raises ValueError when a column is missing.
+        """
+        return self.calibrator.apply(self.network.predict(self.encoder.transform_rows(rows, names)))
 
     def top(self, table: pa.Table, k: int) -> list[Top]:
         """Give the first k, best first: classes of each row, or rows of each list.

@@ -5,11 +5,12 @@ One file a stage; knows nothing of files, or of the parts that read the dials.
 
 from app.sections.data import FeaturesConfig, IntakeConfig, SourceConfig, SplitConfig
 from app.sections.evaluation import CardConfig, CostsConfig, EvaluationConfig
+from app.sections.guarding import GuardConfig
 from app.sections.inline import InlineConfig, TimeReading
 from app.sections.loop import DiagnosisConfig, GateConfig, GovernorConfig, LoopConfig, WatchConfig
 from app.sections.monitoring import MonitoringConfig
 from app.sections.running import ClusterConfig, ReplayConfig
-from app.sections.security import EncryptionConfig
+from app.sections.security import EncryptionConfig, TokensConfig
 from app.sections.serving import ServingConfig
 from app.sections.tables import TablesConfig
 from app.sections.training import NetworkConfig, TrainingConfig, TreesConfig
@@ -27,6 +28,7 @@ __all__ = [
     "FeaturesConfig",
     "GateConfig",
     "GovernorConfig",
+    "GuardConfig",
     "InlineConfig",
     "IntakeConfig",
     "LoopConfig",
@@ -38,6 +40,7 @@ __all__ = [
     "SplitConfig",
     "TablesConfig",
     "TimeReading",
+    "TokensConfig",
     "TrainingConfig",
     "TreesConfig",
     "TuningConfig",

@@ -4,6 +4,7 @@ Knows names, bounds and units; knows nothing of files, or of the parts that read
 """
 
 from datetime import date, datetime
+from typing import Literal
 
 from pydantic import Field
 
@@ -38,3 +39,8 @@ class ClusterConfig(Frozen):
     num_cpus: int = Field(4, ge=1, description="Logical CPUs; two real cores host four.")
     object_store_mb: int = Field(300, ge=80)
     dashboard: bool = True
+    ingress: Literal["auto", "haproxy", "proxy"] = Field(
+        "auto",
+        description="haproxy: replicas answer HTTP themselves, HAProxy before them. proxy: Serve's "
+        "own, twenty times the work a request. auto: haproxy where its binary is found.",
+    )

@@ -7,7 +7,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from app.contracts.access import Limits
 from app.contracts.rows import Frozen
+from app.sections.guarding import GuardConfig
+from app.sections.security import TokensConfig
 
 
 class ServingConfig(Frozen):
@@ -16,13 +19,24 @@ class ServingConfig(Frozen):
     authentication: Literal["keys", "none"] = Field(
         "keys", description="keys: nothing but health is answered without a key of jobs.keys."
     )
+    tokens: TokensConfig | None = Field(
+        None, description="Signed tokens that are taken beside keys; none where absent."
+    )
+    limits: Limits = Field(
+        Limits(), description="Of each key and each token's subject; a key may have its own."
+    )
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     num_replicas: int = Field(1, ge=1)
     cpus_per_replica: float = Field(0.2, gt=0)
     max_rows_per_request: int = Field(5000, ge=1)
     max_body_mb: float = Field(16.0, gt=0)
-    max_ongoing_requests: int = Field(16, ge=1)
+    body_seconds: float = Field(
+        20.0, gt=0, description="A body that is not here after so long is refused with 408."
+    )
+    max_ongoing_requests: int = Field(
+        64, ge=1, description="So many wait or are worked on; one more gets 503 and Retry-After."
+    )
     roles_poll_seconds: float = Field(0.2, gt=0)
     window_reach_days: float = Field(
         7.0,
@@ -30,5 +44,15 @@ class ServingConfig(Frozen):
         description="Rows asked longer ago than this get no window values online: nulls.",
     )
     ship_seconds: float = Field(
-        0.3, gt=0, description="A spool segment is shipped after at most this."
+        1.0,
+        gt=0,
+        description="A spool segment is shipped after at most this. Each time costs some 30 ms.",
     )
+    round_probability_digits: int | None = Field(
+        None,
+        ge=1,
+        le=15,
+        description="Digits of the probabilities in answers, all where absent: the fewer, the more "
+        "questions it takes to copy the model. What is logged is never rounded.",
+    )
+    guard: GuardConfig = GuardConfig()

@@ -5,20 +5,14 @@ rows are checked by column, not by one model object a row; OpenAPI still describ
 the contract.
 """
 
-import asyncio
-import logging
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import wraps
-from typing import Any, TypeVar
+from typing import Any
 
-import orjson
 from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp
 
-from app.security.access import Keyring
+from app.serving.desk import Desk
 from app.serving.documentation import (
     CLOSED,
     JSON,
@@ -31,161 +25,59 @@ from app.serving.documentation import (
     describe_keys,
     with_body,
 )
-from app.serving.doors import Doors, demand
+from app.serving.doors import Doors, open_gate
+from app.serving.entrances import Entrances
 from app.serving.messages import (
     Health,
     LabelsRequest,
     LabelsResponse,
     Metadata,
-    PredictRequest,
     PredictResponse,
     Readiness,
     Refused,
-    explain,
     labels_schema,
     request_schema,
 )
+from app.serving.predicting import Predicting, PredictRoute
+from app.serving.refusals import Handler, answer_http_error, answer_refusal, guarded
 from app.serving.replica import Replica, ReplicaUnwell
 
-logger = logging.getLogger(__name__)
-RETRY_AFTER_SECONDS = 1
-Message = TypeVar("Message", bound=BaseModel)
-Handler = Callable[[Request], Awaitable[Response]]
 
-
-def build_api(replica: Replica) -> FastAPI:
+def build_api(replica: Replica) -> ASGIApp:
     """Build the ASGI application of one replica: behind doors, unless its configuration has none.
 
-    Keys expire on the machine's clock, also where a model's own clock is driven.
+    Keys and tokens expire on the machine's clock, also where a model's own clock is driven.
     """
+    config = replica.predictor.config
+    desk = Desk(config.serving)
+    predicting = Predicting(replica.predictor, desk)
+    routes = build_routes(replica, desk, predicting)
+    within = PredictRoute(routes, predicting, f"/v1/{config.name}/predict")
+    if config.serving.authentication == "none":
+        return within
+    gate, entrances = open_gate(config, replica.budgets), Entrances(model=config.name)
+    return Doors(within, gate, replica.wall, answer_refusal, entrances)
+
+
+def build_routes(replica: Replica, desk: Desk, predicting: Predicting) -> FastAPI:
+    """Build the routes with all that OpenAPI says of them."""
     config = replica.predictor.config
     api = FastAPI(
         title=f"Mainspring: {config.name}",
         description="Rows in; probabilities, prediction ids and the version that made them out.",
         version="1",
     )
-    api.add_exception_handler(HTTPException, _answer_http_error)
+    api.add_exception_handler(HTTPException, answer_http_error)
     _add_state_routes(api, replica)
-    _add_model_routes(api, replica)
-    if config.serving.authentication == "keys":
-        keyring = Keyring(config.workspace)
-        api.add_middleware(Doors, keyring=keyring, now=replica.now, answer=_answer_refusal)
+    _add_model_routes(api, replica, desk, predicting)
     return api
-
-
-class Desk:
-    """Takes requests in: bounds their size and number, and works on them beside the event loop."""
-
-    def __init__(self, max_body_mb: float, max_ongoing: int) -> None:
-        self._max_bytes = int(max_body_mb * 2**20)
-        self._max_ongoing = max_ongoing
-        self._ongoing = 0
-        # Two: one may wait for the disk or the ledger while the other computes.
-        self._workers = ThreadPoolExecutor(2, thread_name_prefix="requests")
-
-    async def serve(
-        self, request: Request, kind: type[Message], work: Callable[[Message], dict[str, Any]]
-    ) -> Response:
-        """Read a message of a kind and answer with the outcome of the work."""
-        if self._ongoing >= self._max_ongoing:
-            raise Refused(503, "server", f"{self._ongoing} requests under way", "try again later")
-        self._ongoing += 1
-        try:
-            body = await self._read(request)
-            loop = asyncio.get_running_loop()
-            content = await loop.run_in_executor(
-                self._workers, lambda: orjson.dumps(work(parse(body, kind)))
-            )
-        finally:
-            self._ongoing -= 1
-        return Response(content, media_type=JSON)
-
-    async def _read(self, request: Request) -> bytes:
-        """Read a body of bounded length."""
-        kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
-        if kind != JSON:
-            raise Refused(415, "content-type", kind[:100], f"send {JSON}")
-        pieces = []
-        size = 0
-        async for piece in request.stream():
-            size += len(piece)
-            if size > self._max_bytes:
-                got = f"more than {self._max_bytes} bytes"
-                raise Refused(413, "body", got, "send several smaller requests")
-            pieces.append(piece)
-        return b"".join(pieces)
-
-
-def parse(body: bytes, kind: type[Message]) -> Message:
-    """Read a message from JSON. Raises Refused with 400."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        got = f"no JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-        raise Refused(
-            400, "body", got, "send one JSON object; NaN and Infinity are not JSON"
-        ) from None
-    try:
-        return kind.model_validate(document)
-    except ValidationError as error:
-        change = "compare with the schema at /openapi.json"
-        raise Refused(400, "body", explain(error), change) from None
-
-
-def _guarded(handler: Handler) -> Handler:
-    """Turn every error of a handler into an answer: the border where nothing may be a bare 500."""
-
-    @wraps(handler)
-    async def guarded(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except Refused as refusal:
-            return _answer_refusal(refusal)
-        except ClientDisconnect:
-            # Nobody is there to read it.
-            return Response(status_code=400)
-        except Exception:
-            logger.exception("%s %s failed", request.method, request.url.path)
-            return _error(
-                Refused(500, "server", "an unexpected fault", "see the server's log; try again")
-            )
-
-    return guarded
-
-
-def _answer_refusal(refusal: Refused) -> Response:
-    """Write a refusal, and into the log what caused it."""
-    if refusal.__cause__ is not None:
-        logger.warning("refused: %s", refusal, exc_info=refusal.__cause__)
-    return _error(refusal)
-
-
-def _error(refusal: Refused) -> Response:
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if refusal.status == 503 else None
-    content = refusal.body.model_dump_json(exclude_none=True)
-    return Response(content, refusal.status, headers, media_type=JSON)
-
-
-async def _answer_http_error(request: Request, error: Exception) -> Response:
-    """Answer what the router refuses: unknown paths and methods."""
-    assert isinstance(error, HTTPException)
-    changes = {404: "see /docs for the paths", 405: "see /docs for the methods"}
-    refusal = Refused(
-        error.status_code,
-        "path",
-        f"{request.method} {request.url.path[:200]}",
-        changes.get(error.status_code, str(error.detail)),
-    )
-    response = _error(refusal)
-    response.headers.update(error.headers or {})
-    return response
 
 
 def _add_state_routes(api: FastAPI, replica: Replica) -> None:
     @api.get(
         "/healthz", summary="Does the process live?", responses=answers(Health, (405, 500, 503))
     )
-    @_guarded
+    @guarded
     async def healthz(request: Request) -> Response:
         try:
             replica.check_health()
@@ -196,33 +88,32 @@ def _add_state_routes(api: FastAPI, replica: Replica) -> None:
     @api.get(
         "/readyz", summary="Does a champion answer?", responses=answers(Readiness, (405, 500, 503))
     )
-    @_guarded
+    @guarded
     async def readyz(request: Request) -> Response:
         return _success(replica.predictor.readiness())
 
 
-def _add_model_routes(api: FastAPI, replica: Replica) -> None:
-    predictor = replica.predictor
-    config = predictor.config
-    desk = Desk(config.serving.max_body_mb, config.serving.max_ongoing_requests)
+def _add_model_routes(api: FastAPI, replica: Replica, desk: Desk, predicting: Predicting) -> None:
+    config = replica.predictor.config
 
-    @_guarded
+    @guarded
     async def metadata(request: Request) -> Response:
-        demand(request, "predict", "label", "audit")
         _refuse_other_models(request, config.name)
         return _success(replica.metadata())
 
-    @_guarded
+    @guarded
     async def predict(request: Request) -> Response:
-        demand(request, "predict")
         _refuse_other_models(request, config.name)
-        return await desk.serve(request, PredictRequest, predictor.predict)
+        content = await predicting.answer(request.scope, request.receive)
+        return Response(content, media_type=JSON)
 
-    @_guarded
+    @guarded
     async def labels(request: Request) -> Response:
-        demand(request, "label")
         _refuse_other_models(request, config.name)
-        return await desk.serve(request, LabelsRequest, predictor.label)
+        content = await desk.serve(
+            request.scope, request.receive, LabelsRequest, replica.predictor.label
+        )
+        return Response(content, media_type=JSON)
 
     named = {"name": "model", "in": "path", "required": True}
     path = {"parameters": [{**named, "schema": {"type": "string", "enum": [config.name]}}]}
@@ -231,7 +122,7 @@ def _add_model_routes(api: FastAPI, replica: Replica) -> None:
     if config.serving.authentication == "keys":
         path |= SECURITY
         reading, writing = (*CLOSED, *reading), (*CLOSED, *writing)
-        describe_keys(api)
+        describe_keys(api, with_tokens=config.serving.tokens is not None)
     rows = path | with_body(request_schema(config.contract))
     outcomes = path | with_body(labels_schema())
     _route(api, "GET", metadata, answers(Metadata, reading), path)

@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import torch
-from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve.context import _get_global_client
+from starlette.types import ASGIApp
 
 from app.config import Config, load_config
 from app.contracts.targets import require_binary
@@ -44,7 +44,7 @@ class ReplicaHost:
         self._replica = Replica(config, wall=time.time, steady=time.monotonic)
         self._replica.start()
 
-    def __serve_build_asgi_app__(self) -> FastAPI:
+    def __serve_build_asgi_app__(self) -> ASGIApp:
         """Give Serve the HTTP application; called once, after the constructor."""
         return build_api(self._replica)
 

@@ -2,47 +2,31 @@
 
 One append is one write of one CRC-framed record, so the tables of a request are kept all together
 or not at all. A plain write, no sync: it survives the process, not the machine. With a ring of keys
-each record is sealed before it is framed. Knows Arrow batches and files; knows nothing of what the
-rows mean, of Delta or of HTTP.
+each record is sealed before it is framed. Knows rows and files; knows nothing of what the rows
+mean, of Delta or of HTTP.
 """
 
 import contextlib
 import os
-import struct
 import threading
 import uuid
-import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
 from app.data.locks import locked
-from app.data.sealing import SealBroken
 from app.security.keyring import Keyring
 from app.security.secrets import SecretError
 from app.serving.seals import SegmentSeal
-
-HEAD = struct.Struct("<4sII")  # Mark, length of the payload, CRC-32 of the payload.
-PART = struct.Struct("<HI")  # Position of the table in the segment's header, length of the bytes.
-MARK = b"MSF1"
-KEY_MARK = b"MSK1"  # Before the first record of a sealed segment: its wrapped key.
-OPEN, CLOSED, DAMAGED = ".open", ".segment", ".damaged"
+from app.serving.segments import CLOSED, KEY_MARK, OPEN, batch_part, frame, part_of, values_part
 
 
 class SpoolRefused(OSError):
     """The record could not be kept, so the request must not be answered."""
-
-
-class Segment(NamedTuple):
-    """What one segment file holds."""
-
-    tables: dict[str, pa.Table]
-    torn_bytes: int
-    damaged: bool
 
 
 class Spool:
@@ -90,20 +74,25 @@ class Spool:
         Raises SpoolRefused when the disk does not take them; then none of them is kept.
         """
         parts = [
-            _part(self._positions[name], batch)
+            batch_part(self._positions[name], batch)
             for name, table in tables.items()
             for batch in table.cast(self._schemas[name]).to_batches()
             if batch.num_rows
         ]
-        if not parts:
-            return
-        record = b"".join(parts)
+        if parts:
+            self._keep(b"".join(parts), {name: len(table) for name, table in tables.items()})
+
+    def append_values(self, rows: Mapping[str, Sequence[Sequence[Any]]]) -> None:
+        """Keep a few rows of several tables likewise, as plain values; see segments.values_part."""
+        parts = [values_part(self._positions[name], each) for name, each in rows.items()]
+        self._keep(b"".join(parts), {name: len(each) for name, each in rows.items()})
+
+    def _keep(self, record: bytes, counts: Mapping[str, int]) -> None:
         with self._guard:
             if self._closed:
                 raise SpoolRefused(f"spool {self.folder}: closed; this process is ending")
             self._write(record)
-            for name, table in tables.items():
-                self._captured[name] += table.num_rows
+            self._captured.update(counts)
             if self._size >= self._max_bytes:
                 self._roll()
 
@@ -145,7 +134,7 @@ class Spool:
     def _begin(self) -> None:
         self._sequence += 1
         described = b"".join(
-            _part_of(position, name.encode() + b"\0" + self._schemas[name].serialize().to_pybytes())
+            part_of(position, name.encode() + b"\0" + self._schemas[name].serialize().to_pybytes())
             for name, position in self._positions.items()
         )
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
@@ -182,106 +171,6 @@ class Spool:
 
     def _path(self, ending: str) -> Path:
         return self.folder / f"{self._sequence:010d}{self._ending}{ending}"
-
-
-def read_segment(path: Path, keyring: Keyring | None = None) -> Segment:
-    """Read every whole record of a segment; a sealed one with the ring of keys.
-
-    The end of a file whose writer died may be torn: it was never acknowledged and is left out. A
-    record that is whole but fails its checksum, or its seal, is damage: it and what follows are
-    left out, and said so. Raises SecretError for a sealed segment without its key.
-    """
-    content = path.read_bytes()
-    reading = _Reading()
-    position, damaged = 0, False
-    while position + HEAD.size <= len(content):
-        mark, length, checksum = HEAD.unpack_from(content, position)
-        known = mark == MARK or (mark == KEY_MARK and position == 0)
-        payload = content[position + HEAD.size : position + HEAD.size + length]
-        if known and len(payload) < length:
-            break
-        if not known or zlib.crc32(payload) != checksum:
-            damaged = True
-            break
-        try:
-            reading.take(mark, payload, keyring)
-        except SealBroken:
-            damaged = True
-            break
-        position += HEAD.size + length
-    return Segment(reading.tables(), len(content) - position, damaged)
-
-
-class _Reading:
-    """What was read of a segment so far."""
-
-    def __init__(self) -> None:
-        self._schemas: list[tuple[str, pa.Schema]] = []
-        self._batches: dict[str, list[pa.RecordBatch]] = {}
-        self._seal: SegmentSeal | None = None
-
-    def take(self, mark: bytes, payload: bytes, keyring: Keyring | None) -> None:
-        """Read the next frame: the key, the schemas, or rows."""
-        if mark == KEY_MARK:
-            self._seal = SegmentSeal.of(payload, keyring)
-            return
-        if self._seal is not None:
-            payload = self._seal.open(payload)
-        if self._schemas:
-            self._add_rows(payload)
-            return
-        for _, part in _parts(payload):
-            label, _, described = part.partition(b"\0")
-            self._schemas.append((label.decode(), pa.ipc.read_schema(pa.py_buffer(described))))
-
-    def _add_rows(self, payload: bytes) -> None:
-        for index, part in _parts(payload):
-            name, schema = self._schemas[index]
-            batch = pa.ipc.read_record_batch(pa.py_buffer(part), schema)
-            self._batches.setdefault(name, []).append(batch)
-
-    def tables(self) -> dict[str, pa.Table]:
-        """Give the rows by table."""
-        return {
-            name: pa.Table.from_batches(self._batches[name], schema)
-            for name, schema in self._schemas
-            if name in self._batches
-        }
-
-
-def number_of(path: Path) -> int:
-    """Give a segment's number, which only rises within a spool.
-
-    >>> number_of(Path("0000000007.sealed-k1x2f.segment")), number_of(Path("0000000008.open"))
-    (7, 8)
-    """
-    return int(path.name.partition(".")[0])
-
-
-def frame(payload: bytes, mark: bytes = MARK) -> bytes:
-    """Wrap a payload so that a reader can tell whether all of it arrived.
-
-    >>> frame(b"row")[:4], len(frame(b"row"))
-    (b'MSF1', 15)
-    """
-    return HEAD.pack(mark, len(payload), zlib.crc32(payload)) + payload
-
-
-def _part(position: int, batch: pa.RecordBatch) -> bytes:
-    return _part_of(position, batch.serialize().to_pybytes())
-
-
-def _part_of(position: int, content: bytes) -> bytes:
-    return PART.pack(position, len(content)) + content
-
-
-def _parts(payload: bytes) -> Iterator[tuple[int, bytes]]:
-    position = 0
-    while position < len(payload):
-        index, length = PART.unpack_from(payload, position)
-        position += PART.size
-        yield index, payload[position : position + length]
-        position += length
 
 
 def _write_all(file: int, content: bytes) -> None:

@@ -19,9 +19,12 @@ MEANINGS = {
     403: "The key has not the role that this needs.",
     404: "No such model, or no such path.",
     405: "The path does not take this method.",
+    408: "The body did not arrive in time.",
     413: "The body or the number of rows is too large.",
     415: "The body is not application/json.",
     422: "No row is acceptable; `rejected` says why, row by row.",
+    429: "More requests a second, or rows a day, than this key may ask; come again after the "
+    "seconds in Retry-After.",
     500: "A fault of the server; nothing was logged as answered.",
     503: "Not ready, or too busy; try again after the seconds in Retry-After.",
 }
@@ -31,8 +34,8 @@ SUMMARIES = {
     "labels": "Report outcomes.",
 }
 READING = (404, 405, 500, 503)
-WRITING = (400, 404, 405, 413, 415, 422, 500, 503)
-CLOSED = (401, 403)
+WRITING = (400, 404, 405, 408, 413, 415, 422, 500, 503)
+CLOSED = (401, 403, 429)
 SECURITY: dict[str, Any] = {"security": [{"bearer": []}, {"key": []}]}
 SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "msk_…"},
@@ -45,19 +48,21 @@ def answers(success: type[BaseModel], errors: tuple[int, ...]) -> Answers:
     documented: Answers = {
         status: {"model": ErrorResponse, "description": MEANINGS[status]} for status in errors
     }
-    if 503 in documented:
+    for status in {429, 503} & documented.keys():
         retry = {"description": "Seconds to wait.", "schema": {"type": "integer"}}
-        documented[503]["headers"] = {"Retry-After": retry}
+        documented[status]["headers"] = {"Retry-After": retry}
     return {200: {"model": success, "description": "Success."}, **documented}
 
 
-def describe_keys(api: FastAPI) -> None:
-    """Say in OpenAPI how a key is sent."""
+def describe_keys(api: FastAPI, with_tokens: bool = False) -> None:
+    """Say in OpenAPI how a key, and a token where they are taken, is sent."""
     describe = api.openapi
+    form = {"bearerFormat": "msk_… or JWT"} if with_tokens else {}
+    schemes = {**SCHEMES, "bearer": {**SCHEMES["bearer"], **form}}
 
     def described() -> dict[str, Any]:
         schema = describe()
-        schema.setdefault("components", {})["securitySchemes"] = SCHEMES
+        schema.setdefault("components", {})["securitySchemes"] = schemes
         return schema
 
     api.openapi = described  # type: ignore[method-assign]  # FastAPI's own way to add to it.

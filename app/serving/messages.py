@@ -5,6 +5,7 @@ schema made from the contract and checked column by column elsewhere: a model ob
 cost more than the model.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -20,6 +21,13 @@ from pydantic import (
 
 from app.contracts.rows import Column, Contract
 
+# What every answer of a status says beside its body.
+HEADERS = {
+    401: {"WWW-Authenticate": 'Bearer realm="mainspring"'},
+    # What is still on its way is not waited for.
+    408: {"Connection": "close"},
+    503: {"Retry-After": "1"},
+}
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -51,12 +59,20 @@ class PredictRequest(Strict):
         return self
 
 
+class Flag(Strict):
+    """What is odd about a value, as far as the model can tell."""
+
+    column: str
+    why: str
+
+
 class Prediction(Strict):
     """The answer for one accepted row."""
 
     row_id: str
     prediction_id: str
     probability: float = Field(ge=0, le=1)
+    flags: list[Flag] | None = Field(None, description="Absent where nothing was found.")
 
 
 class Rejected(Strict):
@@ -168,10 +184,18 @@ class Metadata(Strict):
 class Refused(Exception):
     """A request that gets an error for an answer."""
 
-    def __init__(self, status: int, where: str, got: str, change: str) -> None:
-        """Say what the client should read."""
+    def __init__(
+        self,
+        status: int,
+        where: str,
+        got: str,
+        change: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Say what the client should read, and in which headers beside those of the status."""
         super().__init__(f"{where}: {got}; {change}")
         self.status = status
+        self.headers = {**HEADERS.get(status, {}), **(headers or {})}
         self.problem = Problem(where=where, got=got, change=change)
         self.rejected: list[Rejected] | None = None
 

@@ -4,27 +4,26 @@ Knows rows, versions, the spool and a clock; knows nothing of HTTP, Ray or SQL. 
 several threads. What a client did wrong is raised as Refused, with what to change.
 """
 
-import hashlib
 import logging
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.config import Config
-from app.contracts.rows import TIMESTAMP
 from app.contracts.times import micros_in, micros_of
 from app.contracts.windows import LIVE_SOURCE
 from app.data.forgetting import refuse_checked
-from app.data.goodrows import GoodRows
+from app.data.goodrows import PlainRow
 from app.data.online import OnlineStore
+from app.data.rowwise import FEW_ROWS
 from app.data.storefile import STORE_ERRORS
 from app.data.tables import Tables
 from app.data.validation import validate_rows
@@ -42,10 +41,17 @@ from app.serving.messages import (
     Rejected,
 )
 from app.serving.residents import Bundle, Generation, Residents
+from app.serving.rowpath import RowPath
+from app.serving.tablepath import (
+    Made,
+    checked_probabilities,
+    predictions_table,
+    rejected_rows,
+    row_keys,
+)
 
 logger = logging.getLogger(__name__)
 SOURCE = LIVE_SOURCE
-ARM = "champion"
 
 
 class ClockUnknown(RuntimeError):
@@ -78,33 +84,102 @@ class Predictor:
         self._refuse_too_many("rows", len(request.rows))
         generation, champion = self._champion()
         at = self._now()
+        return self._few([request], generation, champion, at)[0] or self._predict_table(
+            request, generation, champion, at
+        )
+
+    def predict_together(self, requests: Sequence[PredictRequest]) -> list[dict[str, Any] | None]:
+        """Score requests that wait together as one batch, with one record of it in the spool.
+
+        A request that must go the longer way has None: ask `predict`. What is raised, see there,
+        holds for all of them.
+        """
+        generation, champion = self._champion()
+        return self._few(requests, generation, champion, self._now())
+
+    @property
+    def is_prompt(self) -> bool:
+        """Whether scoring a few rows waits for nothing but the processor: no SQL, no lookup."""
+        return self.config.clock == "wall" and self._row_path.fits
+
+    def _few(
+        self,
+        requests: Sequence[PredictRequest],
+        generation: Generation,
+        champion: Bundle,
+        at: datetime,
+    ) -> list[dict[str, Any] | None]:
+        """Score the rows of those requests that nothing is wrong with, without a table."""
+        read = [self._read(request, at) for request in requests]
+        served = [(r, few) for r, few in zip(requests, read, strict=True) if few is not None]
+        if not served:
+            return [None] * len(requests)
+        together = [row for _, few in served for row in few]
+        keys = [k for r, few in served for k in r.idempotency_keys or self._row_path.ids(few)]
+        probabilities = self._row_path.score(champion, together)
+        records, predictions = self._row_path.write(
+            together, probabilities, keys, generation, micros_of(at)
+        )
+        self._keep(lambda: self.spool.append_values(records))
+        left = iter(predictions)
+        answers = (self._answer(r, generation, [*islice(left, len(few))], []) for r, few in served)
+        return [None if few is None else next(answers) for few in read]
+
+    def _read(self, request: PredictRequest, at: datetime) -> list[PlainRow] | None:
+        """Read a request's rows; None when they must go the longer way."""
+        if len(request.rows) > FEW_ROWS:
+            return None
+        return self._row_path.read(self._arrived(request, at), self.erased())
+
+    def _arrived(self, request: PredictRequest, at: datetime) -> Sequence[object]:
+        return arrive(request.rows, self.config.contract, at, _new_id, request.idempotency_keys)
+
+    def _predict_table(
+        self,
+        request: PredictRequest,
+        generation: Generation,
+        champion: Bundle,
+        at: datetime,
+    ) -> dict[str, Any]:
+        """Judge and score rows by column: the way for any number of any rows."""
         contract = self.config.contract
-        rows = arrive(request.rows, contract, at, _new_id, request.idempotency_keys)
+        rows = self._arrived(request, at)
         checked = validate_rows(
-            rows, contract, pseudonymiser=self.pseudonymiser, good=self._good_rows
+            rows, contract, pseudonymiser=self.pseudonymiser, good=self._row_path.good
         )
         checked = refuse_checked(checked, contract, self.erased())
-        rejected = _rejected(checked.quarantined)
+        rejected = rejected_rows(checked.quarantined)
         kept = {"quarantine": self.tables.complete("quarantine", checked.quarantined, at, SOURCE)}
         if checked.accepted.num_rows == 0:
-            self._keep(kept)
+            self._keep(lambda: self.spool.append(kept))
             got = f"none of {len(request.rows)} rows is acceptable"
             raise Refused(422, "rows", got, "mend the rows, see rejected").because(rejected)
         # The windows' values are logged with the row: what was used can be used again.
-        rows = self._with_windows(checked.accepted, at)
-        probabilities = _checked(champion.predict(rows))
-        events = self.tables.complete("events", rows, at, SOURCE)
-        keys = _keys(request, checked.accepted[contract.id], checked.positions)
-        predictions = self._predictions(events, probabilities, keys, generation, at)
-        self._keep({"events": events, "predictions": predictions, **kept})
+        accepted = self._with_windows(checked.accepted, at)
+        probabilities = checked_probabilities(champion.predict(accepted))
+        events = self.tables.complete("events", accepted, at, SOURCE)
+        keys = row_keys(request, checked.accepted[contract.id], checked.positions)
+        predictions = predictions_table(
+            contract, events, probabilities, keys, Made(generation, at, self.replica)
+        )
+        kept |= {"events": events, "predictions": predictions}
+        self._keep(lambda: self.spool.append(kept))
+        answered = predictions.select(["row_id", "prediction_id", "probability"]).to_pylist()
+        return self._answer(request, generation, answered, rejected)
+
+    def _answer(
+        self,
+        request: PredictRequest,
+        generation: Generation,
+        predictions: list[dict[str, Any]],
+        rejected: list[Rejected],
+    ) -> dict[str, Any]:
         return {
             "model": self.config.name,
             "version": generation.roles.champion,
             "generation": generation.roles.generation,
             "request_id": request.request_id or uuid.uuid4().hex,
-            "predictions": predictions.select(
-                ["row_id", "prediction_id", "probability"]
-            ).to_pylist(),
+            "predictions": predictions,
             "rejected": [item.model_dump() for item in rejected],
         }
 
@@ -127,7 +202,8 @@ class Predictor:
         if not accepted:
             got = f"none of {len(request.labels)} labels is acceptable"
             raise Refused(422, "labels", got, "mend the labels, see rejected").because(rejected)
-        self._keep({"labels": labels_table(accepted, now, SOURCE)})
+        kept = {"labels": labels_table(accepted, now, SOURCE)}
+        self._keep(lambda: self.spool.append(kept))
         return {
             "model": self.config.name,
             "accepted": len(accepted),
@@ -146,8 +222,8 @@ class Predictor:
         )
 
     @cached_property
-    def _good_rows(self) -> GoodRows:
-        return GoodRows(self.config.contract)
+    def _row_path(self) -> RowPath:
+        return RowPath(self.config.contract, self.replica, self.pseudonymiser)
 
     def _champion(self) -> tuple[Generation, Bundle]:
         """Take one reference to the generation: it stays the same for the whole request."""
@@ -198,81 +274,13 @@ class Predictor:
                 413, where, f"{number}, more than {most}", "send several smaller requests"
             )
 
-    def _keep(self, tables: dict[str, pa.Table]) -> None:
+    def _keep(self, append: Callable[[], None]) -> None:
         try:
-            self.spool.append(tables)
+            append()
         except SpoolRefused as error:
             # The cause names a path of the server: it is for the log, not for the client.
             raise Refused(503, "spool", "the request cannot be kept", "try again later") from error
 
-    def _predictions(
-        self,
-        events: pa.Table,
-        probabilities: npt.NDArray[np.float64],
-        keys: Sequence[str],
-        generation: Generation,
-        at: datetime,
-    ) -> pa.Table:
-        contract, version = self.config.contract, str(generation.roles.champion)
-        size = events.num_rows
-        entity = events[contract.entity] if contract.entity else pa.nulls(size, pa.string())
-        return pa.table(
-            {
-                "prediction_id": [_prediction_id(version, key) for key in keys],
-                "idempotency_key": keys,
-                "row_id": events[contract.id],
-                "entity": entity,
-                "version": pa.repeat(version, size),
-                "generation": pa.repeat(generation.roles.generation, size),
-                "arm": pa.repeat(ARM, size),
-                "propensity": pa.repeat(1.0, size),
-                "probability": probabilities,
-                "prediction_time": events["prediction_time"],
-                "served_at": pa.repeat(pa.scalar(at, TIMESTAMP), size),
-                "replica": pa.repeat(self.replica, size),
-            }
-        )
-
 
 def _new_id() -> str:
     return f"r_{uuid.uuid4().hex}"
-
-
-def _keys(
-    request: PredictRequest, ids: pa.ChunkedArray, positions: npt.NDArray[np.int64]
-) -> list[str]:
-    """Give each accepted row its idempotency key."""
-    if request.idempotency_keys is None:
-        keys: list[str] = ids.to_pylist()
-        return keys
-    return [request.idempotency_keys[position] for position in positions]
-
-
-def _prediction_id(version: str, key: str) -> str:
-    """Name a prediction: a repeated key answered by the same version gets the same name.
-
-    >>> _prediction_id("v1", "row-7") == _prediction_id("v1", "row-7")
-    True
-    >>> _prediction_id("v1", "row-7") == _prediction_id("v2", "row-7")
-    False
-    """
-    return hashlib.blake2b(f"{version}\0{key}".encode(), digest_size=16).hexdigest()
-
-
-def _rejected(quarantined: pa.Table) -> list[Rejected]:
-    return [
-        Rejected(row=row, reasons=reasons)
-        for row, reasons in zip(
-            quarantined["position"].to_pylist(), quarantined["reasons"].to_pylist(), strict=True
-        )
-    ]
-
-
-def _checked(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Let no answer out that is no probability."""
-    within = pc.all(
-        pc.and_(pc.greater_equal(probabilities, 0.0), pc.less_equal(probabilities, 1.0))
-    )
-    if not within.as_py():
-        raise ArithmeticError("the champion gave something that is no probability")
-    return probabilities

@@ -5,7 +5,6 @@ are parameters.
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from app.config import Config
 from app.contracts.targets import require_binary
@@ -17,6 +16,7 @@ from app.registry.artifacts import Artifacts
 from app.security.privacy import Pseudonymiser
 from app.security.secrets import pseudonym_key
 from app.security.tombstones import Tombstones
+from app.serving.accounting import Accounting, open_budgets
 from app.serving.capture import Spool
 from app.serving.erased import TombstoneWatch
 from app.serving.following import Follower, FollowerThread, LedgerClock
@@ -55,12 +55,8 @@ class Replica:
         self._residents = Residents(
             config.contract, lambda digest: ModelBundle.load(artifacts.path(digest), digest)
         )
-        follower = Follower(
-            self._ledger, config.name, self._spool.id, self._residents, also=erased.refresh
-        )
-        self._following = FollowerThread(
-            follower, config.serving.roles_poll_seconds, wall=wall, steady=steady
-        )
+        self.budgets = open_budgets(config)
+        self._following = self._follow(steady, erased.refresh)
         clock = LedgerClock(self._ledger, config, wall)
         online = open_online(config)
         self._upkeep = None
@@ -78,9 +74,20 @@ class Replica:
             online=online,
         )
 
-    def now(self) -> datetime:
-        """Tell the machine's time, whatever clock the model goes by."""
-        return datetime.fromtimestamp(self._wall(), UTC)
+    def wall(self) -> float:
+        """Tell the machine's time in seconds since 1970, whatever clock the model goes by."""
+        return self._wall()
+
+    def _follow(self, steady: Callable[[], float], also: Callable[[], object]) -> FollowerThread:
+        """Make what follows the roles, shares the budgets' counts and does `also`, each round."""
+        model, replica = self._config.name, self._spool.id
+        accounting = Accounting(self._ledger, model, replica, self.budgets, self._wall)
+        # Before the first request: a restart forgets nothing of the day.
+        accounting.tick()
+        each_round = _in_turn(accounting.tick, also)
+        follower = Follower(self._ledger, model, replica, self._residents, also=each_round)
+        every = self._config.serving.roles_poll_seconds
+        return FollowerThread(follower, every, wall=self._wall, steady=steady)
 
     def start(self) -> None:
         """Follow the roles and ship in the background."""
@@ -141,3 +148,11 @@ def _open_spool(config: Config, tables: Tables) -> Spool:
         {name: tables.schema(name) for name in NAMES},
         keyring=tables.sealing.for_new,
     )
+
+
+def _in_turn(*parts: Callable[[], object]) -> Callable[[], None]:
+    def call() -> None:
+        for part in parts:
+            part()
+
+    return call

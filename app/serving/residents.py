@@ -6,10 +6,10 @@ is a parameter, in seconds of any steady clock.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,11 @@ class Bundle(Protocol):
 
     def predict(self, table: pa.Table) -> npt.NDArray[np.float64]:
         """Return one probability a row; for other tasks see ModelBundle.predict."""
+
+    def predict_rows(
+        self, rows: Sequence[Sequence[Any]], names: Sequence[str]
+    ) -> npt.NDArray[np.float64]:
+        """Return the same for a few rows of plain values; see ModelBundle.predict_rows."""
 
 
 class VersionUnfit(ValueError):

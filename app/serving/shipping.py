@@ -23,7 +23,8 @@ from app.data.arrivals import Arrival
 from app.data.forgetting import forget_captured
 from app.data.locks import locked
 from app.data.tables import TableName, Tables
-from app.serving.capture import CLOSED, DAMAGED, OPEN, Spool, number_of, read_segment
+from app.serving.capture import Spool
+from app.serving.segments import CLOSED, DAMAGED, OPEN, number_of, read_segment
 
 Arriving = Callable[[], AbstractContextManager[Arrival | None]]
 logger = logging.getLogger(__name__)

@@ -32,7 +32,7 @@ from app.model.calibration import Calibrator, fit_calibrator
 from app.model.evaluation import evaluate
 from app.model.intervals import Bootstrap
 from app.model.measures import figures_of
-from app.model.networks import Network, build_network
+from app.model.networks import Network, build_network, frozen
 from app.model.tasks import BinaryTask, LearningTask
 from app.training.boosting import Growth, grow, trees_of
 from app.training.fitting import fit
@@ -113,7 +113,7 @@ def restore(
         return trees_of(config.training, shape, task, weights)
     network = new_network(config, shape, task)
     network.load_state_dict(weights)
-    return network.requires_grad_(False).eval()
+    return frozen(network)
 
 
 def assemble(

@@ -26,6 +26,7 @@ def act(stack: contextlib.ExitStack, workspace: str, way: str) -> Address:
         f"workspace={workspace}",
         "serving.port=0",
         f"serving.max_ongoing_requests={MAX_ONGOING}",
+        "clock=wall",
         "cluster.dashboard=false",
     ]
     if way == "haproxy":

@@ -17,7 +17,7 @@ from app.security.keyring import FileKeyring
 from app.security.privacy import Pseudonymiser
 from app.security.secrets import SecretError
 from app.security.tombstones import Tombstones
-from app.serving.capture import read_segment
+from app.serving.segments import read_segment
 from tests.sealed_world import NOON, PLACE, WEIGHT, World, fill, orders, staged_half_way
 
 

@@ -83,3 +83,23 @@ def test_columns_of_other_types_are_read_as_whole_columns_are() -> None:
 def test_a_row_without_a_column_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="no column depot"):
         FITTED.transform(ROWS.slice(0, 1).drop_columns(["depot"]))
+
+
+@pytest.mark.parametrize("encoder", [FITTED, ODD, HASHED], ids=["fitted", "odd", "hashed"])
+@settings(deadline=None)
+@given(values=rows)
+def test_plain_values_are_encoded_to_the_bits_of_tables(
+    encoder: Encoder, values: list[tuple[object, ...]]
+) -> None:
+    table = as_table(values)
+    # Columns stand elsewhere than in the encoder, and one is nobody's.
+    names = ("driver", "stops", "surplus", "due", "depot", "weight")
+    moved = [(row[4], row[2], 1.0, row[0], row[3], row[1]) for row in values]
+    plain, whole = encoder.transform_rows(moved, names), encoder.transform(table)
+    assert plain.numbers.tobytes() == whole.numbers.tobytes()
+    assert plain.categories.tobytes() == whole.categories.tobytes()
+
+
+def test_plain_values_without_a_column_are_refused_by_its_name() -> None:
+    with pytest.raises(ValueError, match="no column stops"):
+        ODD.transform_rows([(1.0, None, None, None)], ("weight", "due", "depot", "driver"))

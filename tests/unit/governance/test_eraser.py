@@ -30,7 +30,7 @@ from app.ledger.erasures import ErasureUnknown, read_reductions, read_tombstones
 from app.ledger.evidence import read_fold
 from app.registry.marks import erased_versions
 from app.registry.store import list_versions, register_version
-from app.serving.capture import DAMAGED
+from app.serving.segments import DAMAGED
 from tests.erasure_world import (
     CONTRACT,
     NOW,

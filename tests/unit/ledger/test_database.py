@@ -15,6 +15,7 @@ from app.ledger import (
     journal,
     progress,
     states,
+    usage,
 )
 from app.ledger.database import UtcTime, open_ledger
 from app.ledger.migrations import STEPS, LedgerMismatch, Step, migrate
@@ -112,7 +113,7 @@ def test_every_table_is_queried_by_the_columns_that_it_has(tmp_path):
         clock.CLOCK, decisions.DECISIONS, epochs.EPOCHS, evidence.EVIDENCE, evidence.FOLDS,
         journal.JOURNAL, progress.PROGRESS, states.STATES, store.ROLES, store.VERSIONS,
         replicas.REPLICAS, erasures.ERASURES, erasures.STEPS, erasures.TOMBSTONES,
-        erasures.REDUCTIONS, marks.MARKS,
+        erasures.REDUCTIONS, marks.MARKS, usage.USAGE,
     ]  # fmt: skip
     for table in tables:
         there = {column["name"] for column in schema.get_columns(table.name)}

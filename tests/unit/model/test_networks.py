@@ -1,11 +1,14 @@
 """The network: widening, members, dropout."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from app.data.features import InputShape
-from app.model.networks import MemberLinear, TabularNetwork, dropout_mask
+from app.data.features import Encoded, InputShape
+from app.model.members import MemberLinear
+from app.model.networks import TabularNetwork, dropout_mask, frozen
+from app.model.tasks import BinaryTask, LearningTask, MulticlassTask
 from app.sections import NetworkConfig
 
 SHAPE = InputShape(num_bins=(3, 2, 0), has_null=(True, False, True), num_categories=(5, 4))
@@ -87,3 +90,25 @@ def test_evaluation_draws_nothing() -> None:
     assert torch.equal(network(*rows), network(*rows))
     network.train()
     assert not torch.equal(network(*rows), network(*rows))
+
+
+@pytest.mark.parametrize("num_layers", [1, 3])
+@pytest.mark.parametrize("num_members", [1, 4])
+@pytest.mark.parametrize("task", [BinaryTask(), MulticlassTask(num_outputs=3)])
+def test_a_frozen_network_answers_few_rows_as_the_network_itself(
+    num_layers: int, num_members: int, task: LearningTask
+) -> None:
+    torch.manual_seed(2)
+    config = NetworkConfig(hidden=8, embedding=3, num_layers=num_layers, num_members=num_members)
+    network = TabularNetwork(config, SHAPE, task)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter)
+    chance = np.random.default_rng(3)
+    numbers = chance.uniform(-1, 4, (16, 3)).astype(np.float32)
+    numbers[::3, 0] = -1.0
+    encoded = Encoded(numbers, chance.integers(0, 4, (16, 2)))
+    before = network.predict(encoded)
+    for size in (1, 2, 16):
+        few = Encoded(encoded.numbers[:size], encoded.categories[:size])
+        after = frozen(network).predict(few)
+        np.testing.assert_allclose(after, before[:size], rtol=0, atol=1e-6)

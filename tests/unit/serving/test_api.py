@@ -10,7 +10,6 @@ import pyarrow as pa
 import pytest
 
 from app.data.tables import NAMES
-from app.data.validation import validate_rows
 from app.ledger.clock import drive_clock
 from app.security.privacy import PSEUDONYM
 from app.serving.messages import (
@@ -20,6 +19,7 @@ from app.serving.messages import (
     PredictResponse,
     Readiness,
 )
+from app.serving.rowpath import RowPath
 from tests.serving_world import AT, make_bundle, make_rows, make_table
 from tests.unit.serving.conftest import World, wait_until
 
@@ -331,7 +331,7 @@ def test_a_fault_of_ours_is_json_too(world: World, monkeypatch: pytest.MonkeyPat
     def fail(*given: Any, **more: Any) -> pa.Table:
         raise ZeroDivisionError("a secret detail")
 
-    monkeypatch.setattr("app.serving.predictor.validate_rows", fail)
+    monkeypatch.setattr(RowPath, "score", fail)
 
     answer = post(world, make_rows(world.config.contract, 1))
 
@@ -362,8 +362,8 @@ def test_openapi_describes_every_column_and_every_status(world: World) -> None:
         path: {method: sorted(described["responses"]) for method, described in methods.items()}
         for path, methods in document["paths"].items()
     }
-    writing = ["200", "400", "401", "403", "404", "405", "413", "415", "422", "500", "503"]
-    reading = ["200", "401", "403", "404", "405", "500", "503"]
+    reading = ["200", "401", "403", "404", "405", "429", "500", "503"]
+    writing = sorted([*reading, "400", "408", "413", "415", "422"])
     assert statuses == {
         "/healthz": {"get": ["200", "405", "500", "503"]},
         "/readyz": {"get": ["200", "405", "500", "503"]},
@@ -386,11 +386,13 @@ def test_more_requests_than_can_be_under_way_are_told_to_come_again(
     go_on = threading.Event()
     answers: list[Any] = []
 
-    def wait_and_validate(*given: Any, **more: Any) -> Any:
-        assert go_on.wait(30)
-        return validate_rows(*given, **more)
+    score = RowPath.score
 
-    monkeypatch.setattr("app.serving.predictor.validate_rows", wait_and_validate)
+    def wait_and_score(*given: Any) -> Any:
+        assert go_on.wait(30)
+        return score(*given)
+
+    monkeypatch.setattr(RowPath, "score", wait_and_score)
     callers = [
         threading.Thread(target=lambda: answers.append(post(world, row))) for _ in range(2 * most)
     ]

@@ -2,24 +2,19 @@
 
 import errno
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from app.contracts.rows import TIMESTAMP
+from app.contracts.times import micros_of
 from app.data.sealing import key_of
 from app.security.keyring import FileKeyring
 from app.security.secrets import SecretError
-from app.serving.capture import (
-    CLOSED,
-    HEAD,
-    Spool,
-    SpoolRefused,
-    frame,
-    locked,
-    number_of,
-    read_segment,
-)
+from app.serving.capture import Spool, SpoolRefused, locked
+from app.serving.segments import CLOSED, HEAD, frame, number_of, read_segment
 
 SCHEMAS = {
     "events": pa.schema([("id", pa.string()), ("value", pa.float64())]),
@@ -63,6 +58,35 @@ def test_a_segment_gives_back_what_was_appended_in_order(
     assert segment.tables["predictions"]["id"].to_pylist() == ["a", "b", "c"]
     assert (segment.torn_bytes, segment.damaged) == (0, False)
     assert spool.captured == {"events": 3, "predictions": 3}
+
+
+def test_plain_values_and_tables_come_back_alike_and_in_order(
+    tmp_path: Path, keyring: FileKeyring | None
+) -> None:
+    moment = datetime(2013, 4, 1, 6, 0, 0, 123456, tzinfo=UTC)
+    schema = pa.schema(
+        [("id", pa.string()), ("value", pa.float64()), ("at", TIMESTAMP), ("count", pa.int64())]
+    )
+    given = [
+        ["tail \u00e9\u2028\U0001f6eb", 0.1, moment, 2**53 - 1],
+        ["", 5e-324, moment, 0],
+        ["x", -1.7976931348623157e308, None, None],
+        ["y", None, moment, -1],
+    ]
+    spool = Spool(tmp_path / "spool", {"rows": schema}, keyring=keyring)
+    for row in given:
+        columns = zip(row, schema.types, strict=True)
+        arrays = [pa.array([cell], kind) for cell, kind in columns]
+        spool.append({"rows": pa.Table.from_arrays(arrays, schema=schema)})
+        plain = [row[0], row[1], None if row[2] is None else micros_of(moment), row[3]]
+        spool.append_values({"rows": [plain, plain]})
+
+    [path] = closed_segments(spool)
+    table = read_segment(path, keyring).tables["rows"]
+
+    assert table.schema.equals(schema)
+    assert [list(row.values()) for row in table.to_pylist()] == [r for r in given for _ in range(3)]
+    assert spool.captured == {"rows": 12}
 
 
 def test_rows_are_on_disk_before_append_returns(spool: Spool, keyring: FileKeyring | None) -> None:

@@ -16,8 +16,8 @@ from app.data.rotation import Rotated, rotate
 from app.data.sealing import key_of
 from app.data.storekeys import StoreKeys
 from app.security.keyring import FileKeyring, open_keyring
-from app.serving.capture import CLOSED, DAMAGED
 from app.serving.resealing import CapturedRows, places_of
+from app.serving.segments import CLOSED, DAMAGED
 from app.serving.shipping import adopt_spools
 from app.serving.upkeep import online_path, upkeep_lock
 from tests.sealed_world import EVERYTHING, NOON, PLACE, World, fill, orders, staged_half_way

@@ -17,7 +17,8 @@ from app.config import Config
 from app.data.sealing import key_of
 from app.data.tables import Tables, open_tables
 from app.security.keyring import open_keyring
-from app.serving.capture import DAMAGED, Spool
+from app.serving.capture import Spool
+from app.serving.segments import DAMAGED
 from app.serving.shipping import Shipper, adopt_spools, ship_folder
 
 ROOT = Path(__file__).resolve().parents[3]

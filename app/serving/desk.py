@@ -1,0 +1,94 @@
+"""Take requests in: bound their size and number, and work on them beside the event loop.
+
+Knows ASGI scopes and threads; knows nothing of models, tables or what a message says.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+from starlette.types import Receive, Scope
+
+from app.sections import ServingConfig
+from app.serving.bodies import read_body
+from app.serving.documentation import JSON
+from app.serving.messages import Refused, explain
+
+Message = TypeVar("Message", bound=BaseModel)
+Outcome = TypeVar("Outcome")
+
+
+class Desk:
+    """What all requests of one replica share."""
+
+    def __init__(self, serving: ServingConfig) -> None:
+        """Take the bounds."""
+        self._max_bytes = int(serving.max_body_mb * 2**20)
+        self._seconds = serving.body_seconds
+        self._max_ongoing = serving.max_ongoing_requests
+        self._ongoing = 0
+        # Two: one may wait for the disk or the ledger while the other computes.
+        self._workers = ThreadPoolExecutor(2, thread_name_prefix="requests")
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Count a request as under way. Raises Refused with 503 when too many are."""
+        if self._ongoing >= self._max_ongoing:
+            raise Refused(503, "server", f"{self._ongoing} requests under way", "try again later")
+        self._ongoing += 1
+        try:
+            yield
+        finally:
+            self._ongoing -= 1
+
+    async def read(self, scope: Scope, receive: Receive) -> bytes:
+        """Read a JSON body of bounded length, within bounded time. Raises Refused."""
+        kind = content_type(scope)
+        if kind != JSON:
+            raise Refused(415, "content-type", kind[:100], f"send {JSON}")
+        return await read_body(scope["headers"], receive, self._max_bytes, self._seconds)
+
+    async def work(self, function: Callable[[], Outcome]) -> Outcome:
+        """Call a function that takes its time, beside the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._workers, function)
+
+    async def serve(
+        self,
+        scope: Scope,
+        receive: Receive,
+        kind: type[Message],
+        work: Callable[[Message], dict[str, Any]],
+    ) -> bytes:
+        """Read a message of a kind and give the outcome of the work as JSON."""
+        with self.place():
+            body = await self.read(scope, receive)
+            return await self.work(lambda: orjson.dumps(work(parse(body, kind))))
+
+
+def content_type(scope: Scope) -> str:
+    """Say what a request says that its body is, without parameters; JSON where it says nothing."""
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            kind: str = value.decode("latin-1")
+            return kind if kind == JSON else kind.partition(";")[0].strip().lower()
+    return JSON
+
+
+def parse(body: bytes, kind: type[Message]) -> Message:
+    """Read a message from JSON. Raises Refused with 400."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        got = f"no JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        raise Refused(
+            400, "body", got, "send one JSON object; NaN and Infinity are not JSON"
+        ) from None
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        change = "compare with the schema at /openapi.json"
+        raise Refused(400, "body", explain(error), change) from None

@@ -1,0 +1,108 @@
+"""Answer a few good rows value by value: no table is made before the answer is out.
+
+For one row an Arrow table costs more than the model. What is not plainly good, or needs tables, is
+left to the caller's longer way, which comes to the same answer and the same records. Knows the
+contract and versions; knows nothing of HTTP, Ray, SQL, files or time.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from app.contracts.rows import Contract
+from app.contracts.windows import LIVE_SOURCE
+from app.data.forgetting import identity_columns
+from app.data.goodrows import GoodRows, PlainRow
+from app.security.privacy import Pseudonymiser
+from app.security.tombstones import Tombstones
+from app.serving.residents import Bundle, Generation
+
+ARM = "champion"
+Records = dict[str, list[list[Any]]]
+
+
+class RowPath:
+    """Scores good rows of one model; made once, safe to call from several threads."""
+
+    def __init__(self, contract: Contract, replica: str, pseudonymiser: Pseudonymiser) -> None:
+        """Look up where each role stands in a row."""
+        self.good = GoodRows(contract)
+        self._names = tuple(contract.schema.names)
+        places = {name: place for place, name in enumerate(self._names)}
+        self._id, self._time = places[contract.id], places[contract.event_time]
+        self._entity = places[contract.entity] if contract.entity else None
+        self._personal = [places[name] for name in contract.personal]
+        self._identities = [places[name] for name in identity_columns(contract)]
+        self._lead = round(contract.lead_minutes * 60_000_000)
+        # Rules and windows are judged and looked up by column.
+        self.fits = not contract.rules and not contract.windows
+        self._replica, self._pseudonymiser = replica, pseudonymiser
+
+    def read(self, rows: Sequence[object], erased: Tombstones) -> list[PlainRow] | None:
+        """Read rows, protected; None when they must go the longer way."""
+        if not self.fits:
+            return None
+        read = self.good.values(rows)
+        if read is None:
+            return None
+        for row in read:
+            for place in self._personal:
+                if row[place] is not None:
+                    row[place] = self._pseudonymiser.one(row[place])
+            if erased and self._is_erased(row, erased):
+                return None
+        return read
+
+    def score(self, champion: Bundle, rows: list[PlainRow]) -> list[float]:
+        """Give a probability a row. Raises ArithmeticError for what is no probability."""
+        probabilities: list[float] = champion.predict_rows(rows, self._names).tolist()
+        for probability in probabilities:
+            if not 0.0 <= probability <= 1.0:
+                raise ArithmeticError("the champion gave something that is no probability")
+        return probabilities
+
+    def ids(self, rows: Sequence[PlainRow]) -> list[str]:
+        """Give the rows' ids, which are their keys where a client sends none."""
+        return [row[self._id] for row in rows]
+
+    def write(
+        self,
+        rows: list[PlainRow],
+        probabilities: list[float],
+        keys: Sequence[str],
+        generation: Generation,
+        at: int,
+    ) -> tuple[Records, list[dict[str, Any]]]:
+        """Give what to keep, by table, and what to answer, a row each.
+
+        `at` is microseconds since 1970.
+        """
+        version, number = str(generation.roles.champion), generation.roles.generation
+        events, predictions, answers = [], [], []
+        for row, probability, key in zip(rows, probabilities, keys, strict=True):
+            row_id = row[self._id]
+            name = prediction_id(version, key)
+            asked = row[self._time] - self._lead
+            entity = None if self._entity is None else row[self._entity]
+            made = (version, number, ARM, 1.0, probability)
+            events.append([*row, asked, LIVE_SOURCE, at])
+            predictions.append([name, key, row_id, entity, *made, asked, at, self._replica])
+            answers.append({"row_id": row_id, "prediction_id": name, "probability": probability})
+        return {"events": events, "predictions": predictions}, answers
+
+    def _is_erased(self, row: PlainRow, erased: Tombstones) -> bool:
+        named = (row[place] for place in self._identities)
+        return erased.is_row(row[self._id]) or any(
+            erased.is_subject(value) for value in named if value is not None
+        )
+
+
+def prediction_id(version: str, key: str) -> str:
+    """Name a prediction: a repeated key answered by the same version gets the same name.
+
+    >>> prediction_id("v1", "row-7") == prediction_id("v1", "row-7")
+    True
+    >>> prediction_id("v1", "row-7") == prediction_id("v2", "row-7")
+    False
+    """
+    return hashlib.blake2b(f"{version}\0{key}".encode(), digest_size=16).hexdigest()

@@ -1,0 +1,34 @@
+"""The page on protection: its configurations load, and its names are those of the code."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from app.sections import GuardConfig, ServingConfig
+
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "protection.md").read_text()
+
+
+def test_every_configuration_of_the_page_loads_together() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    assert len(blocks) == 3
+    serving: dict[str, object] = {}
+    for block in blocks:
+        serving |= yaml.safe_load(block)["serving"]
+
+    loaded = ServingConfig.model_validate(serving)
+
+    assert loaded.tokens is not None
+    assert loaded.tokens.roles["auditor"] == ("audit",)
+    assert loaded.limits.rows_per_day == 1_000_000
+    assert (loaded.guard.range, loaded.guard.outlier) == ("flag", "refuse")
+
+
+def test_the_table_of_findings_names_every_policy() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", PAGE, re.MULTILINE)
+    kinds = {name for name in GuardConfig.model_fields if name != "outlier_iqrs"}
+    assert {name for name, _ in rows} == kinds
+    for name in ("range", "unseen"):
+        allowed = str(GuardConfig.model_fields[name].annotation)
+        assert re.findall(r"'(\w+)'", allowed) == dict(rows)[name].split(", ")
