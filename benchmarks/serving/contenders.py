@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from benchmarks.serving.bodies import Form
@@ -16,14 +17,14 @@ MODEL = "flights"
 # More threads would wait for each other on shared cores. Ours sees to it itself.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 RAY = {"RAY_AUTH_MODE": "disabled"}
-# The ways into Serve are environments, all of them set on purpose, whatever defaults are.
-PROXY = {"RAY_SERVE_ENABLE_DIRECT_INGRESS": "0", "RAY_SERVE_ENABLE_HA_PROXY": "0"}
+# Environments win over what the product sets where it starts a cluster. Without HAProxy replicas
+# are called at their own ports.
+NO_HAPROXY = {"RAY_SERVE_ENABLE_HA_PROXY": "0"}
 DIRECT = {
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "1",
-    "RAY_SERVE_ENABLE_HA_PROXY": "0",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    **NO_HAPROXY,
 }
-HAPROXY = {**DIRECT, "RAY_SERVE_ENABLE_HA_PROXY": "1"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Contender:
         return None if found else f"{self.package}, see the extra bench and --peers-python"
 
 
-def ours(environment: Mapping[str, str], way: str) -> Contender:
+def ours(way: str, environment: Mapping[str, str] = MappingProxyType({})) -> Contender:
     """Ours by one way in."""
     return Contender(
         "with_mainspring",
@@ -78,10 +79,10 @@ CONTENDERS: dict[str, Contender] = {
     "asgi": Contender("with_asgi", ONE_THREAD),
     "litserve": Contender("with_litserve", ONE_THREAD, package="litserve"),
     "bentoml": Contender("with_bentoml", ONE_THREAD, package="bentoml"),
-    "serve-default": Contender("with_serve", {**RAY, **ONE_THREAD, **PROXY}, {"direct": False}),
+    "serve-default": Contender("with_serve", {**RAY, **ONE_THREAD}, {"direct": False}),
     "serve-direct": Contender("with_serve", {**RAY, **ONE_THREAD, **DIRECT}, {"direct": True}),
-    "direct": ours(DIRECT, way="direct"),
-    "haproxy": ours(HAPROXY, way="haproxy"),
-    "edge": ours(DIRECT, way="edge"),
-    "proxy": ours(PROXY, way="proxy"),
+    "direct": ours("direct", NO_HAPROXY),
+    "haproxy": ours("haproxy"),
+    "edge": ours("edge"),
+    "proxy": ours("proxy"),
 }

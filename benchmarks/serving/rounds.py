@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ IDLE_SECONDS = 3.0
 # What a server puts off until after its answers is work for them all the same.
 SETTLING_SECONDS = 1.5
 REPLICA = re.compile(r"ServeReplica")
+# These do nothing but pass requests on: what they take is requests'.
+FRONTS = ("haproxy", "nginx")
 LOAD = "benchmarks.serving.load"
 
 
@@ -51,31 +54,42 @@ class Measured:
     """CPU microseconds a request of all processes, over what those beside the replica take idle."""
     cpu_replica_us: float
     """Of the process that answers alone; where a server is one tree, of that."""
+    cpu_front_us: float
+    """Of HAProxy and nginx."""
 
 
 @dataclass(frozen=True)
 class Spent:
-    """CPU seconds of a tree since its processes began: the replicas', and all the others'."""
+    """CPU seconds of a tree since its processes began: replicas', fronts', and all others'."""
 
     replica: float
+    front: float
     others: float
 
     def __sub__(self, other: "Spent") -> "Spent":
-        return Spent(self.replica - other.replica, self.others - other.others)
+        return Spent(
+            self.replica - other.replica, self.front - other.front, self.others - other.others
+        )
 
 
 def spent(pid: int) -> Spent:
     """Count CPU; where there is no replica of Serve, all of it is the server's own."""
-    replica, others, found = 0.0, 0.0, False
+    seconds: defaultdict[str, float] = defaultdict(float)
     for process in tree(pid):
         with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
-            seconds = times.user + times.system + times.children_user + times.children_system
-            if REPLICA.search(" ".join(process.cmdline())):
-                replica, found = replica + seconds, True
-            else:
-                others += seconds
-    return Spent(replica, others) if found else Spent(others, 0.0)
+            seconds[_part(process)] += (
+                times.user + times.system + times.children_user + times.children_system
+            )
+    if "replica" not in seconds:
+        return Spent(seconds["others"], seconds["front"], 0.0)
+    return Spent(seconds["replica"], seconds["front"], seconds["others"])
+
+
+def _part(process: psutil.Process) -> str:
+    if process.name() in FRONTS:
+        return "front"
+    return "replica" if REPLICA.search(" ".join(process.cmdline())) else "others"
 
 
 class Running:
@@ -107,8 +121,9 @@ class Running:
             rows_per_s=heard["requests_per_s"] * load.rows,
             p50_ms=heard["p50_ms"],
             p99_ms=heard["p99_ms"],
-            cpu_us=(cost.replica + extra) / number * 1e6,
+            cpu_us=(cost.replica + cost.front + extra) / number * 1e6,
             cpu_replica_us=cost.replica / number * 1e6,
+            cpu_front_us=cost.front / number * 1e6,
         )
 
     def call(self, load: Load) -> dict[str, Any]:

@@ -45,7 +45,9 @@ def compose(bundle: str) -> serve.Application:
 def act(stack: contextlib.ExitStack, bundle: str, direct: bool) -> dict[str, Any]:
     """Deploy a bundle; return where it is reached."""
     workspace = stack.enter_context(tempfile.TemporaryDirectory(prefix="mainspring-"))
-    config = load_config(CONFIG, [f"workspace={workspace}", "cluster.dashboard=false"])
+    # Its own way in is said by the environment.
+    size = ["cluster.dashboard=false", "cluster.ingress=proxy"]
+    config = load_config(CONFIG, [f"workspace={workspace}", *size])
     stack.enter_context(session(config))
     port = free_port()
     serve.start(http_options={"host": HOST, "port": port})
