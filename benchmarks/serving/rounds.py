@@ -101,7 +101,7 @@ class Running:
         """Take both, and what to call."""
         self.pid = process.pid
         self._callers = callers
-        self._target = target
+        self.target = target
         self._idle: float | None = None
 
     def measure(self, load: Load) -> Measured:
@@ -130,7 +130,7 @@ class Running:
         """Let callers call; every answer must be right."""
         command = {"num_callers": load.callers, "seconds": load.seconds}
         heard: dict[str, Any] = ask(
-            self._callers, {**self._target, **command, "rows_per_request": load.rows}
+            self._callers, {**self.target, **command, "rows_per_request": load.rows}
         )
         if set(heard["statuses"]) != {"200"} or heard["num_wrong"]:
             raise Wrong(f"statuses {heard['statuses']}, {heard['num_wrong']} wrong: {heard}")
