@@ -17,12 +17,13 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.serving.bodies import Kind
 from benchmarks.serving.contenders import ANCHOR, CONTENDERS, MAIN
 from benchmarks.serving.profiling import profile
 from benchmarks.serving.results import Results
@@ -32,6 +33,7 @@ from benchmarks.serving.world import World, make_world
 PROFILED_CALLERS = 16
 BULK_ROWS = 1000
 BULK_CALLERS = 2
+KINDS: tuple[Kind, ...] = ("arrow", "json")
 
 
 def main(
@@ -40,7 +42,7 @@ def main(
     callers: Annotated[str, typer.Option(help="Numbers of callers, parted by commas.")] = "1,16,64",
     only: Annotated[str, typer.Option(help="Contenders, parted by commas.")] = ",".join(CONTENDERS),
     network: Annotated[str, typer.Option(help="small, or the flights' own.")] = "small",
-    bulk: Annotated[bool, typer.Option(help="Bodies of 1,000 rows, too.")] = True,
+    bulk: Annotated[str, typer.Option(help="Bodies of 1,000 rows, too: as these.")] = "arrow,json",
     peers_python: Annotated[
         str, typer.Option(help="An interpreter that has LitServe and BentoML.")
     ] = sys.executable,
@@ -62,10 +64,8 @@ def main(
         results.show()
         record = {"rounds": rounds, "seconds": seconds, "network": network, "left_out": left_out}
         record |= results.record()
-        if bulk:
-            both = [name for name in (ANCHOR, MAIN) if name in names]
-            heavy = Load(BULK_CALLERS, seconds, BULK_ROWS)
-            record |= run_rounds(rounds, both, world, [heavy], peers_python).bulk()
+        if {ANCHOR, MAIN} <= set(names):
+            record |= bulk_record(rounds, world, seconds, bulk.split(","))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(json.dumps(record))
@@ -100,6 +100,22 @@ def run_rounds(
                     f"{each.cpu_us:,.0f} CPU µs"
                 )
     return results
+
+
+def bulk_record(
+    rounds: int, world: World, seconds: float, kinds: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Measure bodies of many rows of each kind; print and return them."""
+    record: dict[str, dict[str, Any]] = {f"bulk_vs_{ANCHOR}": {}, f"bulk_cpu_vs_{ANCHOR}": {}}
+    for kind in (each for each in KINDS if each in kinds):
+        load = Load(BULK_CALLERS, seconds, BULK_ROWS, kind)
+        results = run_rounds(rounds, [ANCHOR, MAIN], world, [load], sys.executable)
+        print(f"{BULK_ROWS:,} rows a body, as {kind}")
+        results.show_bulk()
+        for name, figure in (("bulk", "rows_per_s"), ("bulk_cpu", "cpu_us")):
+            record[f"{name}_vs_{ANCHOR}"][kind] = results.ratio(figure, MAIN, ANCHOR, BULK_CALLERS)
+        record[f"bulk_{kind}"] = results.medians()
+    return record
 
 
 def show_profile(name: str, world: World, load: Load) -> None:

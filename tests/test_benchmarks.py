@@ -131,7 +131,7 @@ def test_a_peers_plain_code_says_what_the_bundle_says(world: World) -> None:
 
 
 def test_no_id_is_sent_twice_and_bodies_keep_their_length(world: World) -> None:
-    form = CONTENDERS["direct"].form(world, many=True)
+    form = CONTENDERS["direct"].form(world, "json")
     requests = list(itertools.islice(requests_of(world.requests, form, 60, first_id=7), 5))
     heads, bodies = zip(*(each.content.split(b"\r\n\r\n") for each in requests), strict=True)
     ids = [row["flight_id"] for body in bodies for row in json.loads(body)["rows"]]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from benchmarks.serving.bodies import Form
+from benchmarks.serving.bodies import Form, Kind
 from benchmarks.serving.edge import NGINX, find_nginx
 from benchmarks.serving.world import World
 
@@ -45,12 +45,15 @@ class Contender:
             return {"workspace": str(world.fresh_workspace()), **self.options}
         return {"bundle": str(world.bundle), **self.options}
 
-    def form(self, world: World, many: bool) -> Form:
+    def form(self, world: World, kind: Kind = "row") -> Form:
         """Say how it wants one row, or many."""
         if self.is_ours:
             headers = {"x-api-key": world.key}
-            return Form(f"/v1/{MODEL}/predict", headers, '{"rows":[', "]}")
-        return Form("/predict_many", {}, "[", "]") if many else Form("/predict", {})
+            return Form(f"/v1/{MODEL}/predict", headers, '{"rows":[', "]}", kind)
+        if kind == "row":
+            return Form("/predict", {})
+        path = "/predict_many" if kind == "json" else "/predict_arrow"
+        return Form(path, {}, "[", "]", kind)
 
     def lacks(self, python: str) -> str | None:
         """Name what it needs and is not there, for an interpreter of the peers."""

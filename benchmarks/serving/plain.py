@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, create_model
@@ -88,6 +89,13 @@ class Model:
         }
         texts = {name: [row[name] for row in rows] for name, _ in self._categories}
         return self.predict_columns(columns, texts).tolist()
+
+    def predict_table(self, table: pa.Table) -> NDArray[np.float64]:
+        """Give the probabilities of the rows of an Arrow table."""
+        return self.predict_columns(
+            {each.name: table[each.name].to_numpy() for each in self._numbers},
+            {name: table[name].to_pylist() for name, _ in self._categories},
+        )
 
     def predict_columns(
         self, numbers: Mapping[str, NDArray[np.float64]], texts: Mapping[str, list[str | None]]

@@ -84,25 +84,22 @@ class Results:
         for figure in ("cpu_us", "cpu_replica_us", "p99_ms"):
             key = f"{figure.removesuffix('_us').removesuffix('_ms')}_vs_{ANCHOR}"
             record[key] = {name: self.by_callers(figure, name, ANCHOR) for name in ours}
-        record["contenders"] = self._medians()
+        record["contenders"] = self.medians()
         return record
 
-    def bulk(self) -> dict[str, Any]:
-        """Give the ratios and medians of bodies of many rows, and print the medians."""
+    def show_bulk(self) -> None:
+        """Print the medians of bodies of many rows."""
         for name in self.names:
             for callers in self.callers:
                 each = self.median(name, callers)
+                cpu_us = each.cpu_us * each.requests_per_s / each.rows_per_s
                 print(
-                    f"{name:20} {callers:7} {each.rows_per_s:11,.0f} rows/s "
-                    f"{each.cpu_us / each.rows_per_s * each.requests_per_s:8.1f} CPU µs a row"
+                    f"{name:20} {callers:7} callers {each.rows_per_s:11,.0f} rows/s "
+                    f"{cpu_us:8.1f} CPU µs a row"
                 )
-        return {
-            f"bulk_json_vs_{ANCHOR}": self.by_callers("rows_per_s", MAIN, ANCHOR),
-            f"bulk_json_cpu_vs_{ANCHOR}": self.by_callers("cpu_us", MAIN, ANCHOR),
-            "bulk_json": self._medians(),
-        }
 
-    def _medians(self) -> dict[str, dict[str, dict[str, float]]]:
+    def medians(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Give the medians of all figures by contender and number of callers."""
         return {
             name: {
                 str(callers): {k: round(v, 2) for k, v in vars(self.median(name, callers)).items()}

@@ -14,6 +14,7 @@ import psutil
 
 from benchmarks.harness.contenders import ContenderFailed, ask, started
 from benchmarks.harness.costs import tree
+from benchmarks.serving.bodies import Kind
 from benchmarks.serving.contenders import Contender
 from benchmarks.serving.world import World
 
@@ -39,6 +40,7 @@ class Load:
     callers: int
     seconds: float
     rows: int = 1
+    kind: Kind = "row"
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    contender: Contender, world: World, many: bool = False, python: str = sys.executable
+    contender: Contender, world: World, kind: Kind = "row", python: str = sys.executable
 ) -> Iterator[Running]:
     """Have a contender up for a `with` block. Raises ContenderFailed when it does not get up."""
     module = f"benchmarks.serving.{contender.module}"
@@ -156,7 +158,7 @@ def running(
         started(LOAD, {}) as callers,
     ):
         answer = ask(process, contender.command(world))
-        form = vars(contender.form(world, many))
+        form = vars(contender.form(world, kind))
         target = {"file": str(world.requests), "address": answer["address"], "form": form}
         up = Running(process, callers, target)
         _await(up)
@@ -181,5 +183,5 @@ def one_round(
     contender: Contender, world: World, loads: Sequence[Load], python: str = sys.executable
 ) -> list[Measured]:
     """Start a contender, measure each load, and end it."""
-    with running(contender, world, loads[0].rows > 1, python) as up:
+    with running(contender, world, loads[0].kind, python) as up:
         return [up.measure(load) for load in loads]

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+import pyarrow as pa
+from fastapi import FastAPI, Request, Response
 
 from benchmarks.harness.contenders import answer_commands
+from benchmarks.serving.bodies import ARROW, stream_of
 from benchmarks.serving.local import serve_here
 from benchmarks.serving.plain import Answer, Answers, Model, Row
 
@@ -28,6 +30,12 @@ def application(model: Model) -> FastAPI:
                 for row, probability in zip(rows, probabilities, strict=True)
             ]
         )
+
+    @api.post("/predict_arrow")
+    async def predict_arrow(request: Request) -> Response:
+        table = pa.ipc.open_stream(await request.body()).read_all()
+        answer = {"flight_id": table["flight_id"], "probability": model.predict_table(table)}
+        return Response(stream_of(pa.table(answer)), media_type=ARROW)
 
     return api
 
