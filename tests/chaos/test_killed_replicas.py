@@ -5,7 +5,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -24,7 +23,7 @@ from app.ledger.database import Ledger, open_ledger
 from app.registry.store import live_replicas
 from app.security.access import ROLES, Keyring
 from tests.edge_world import Edge, needs_nginx, run_edge
-from tests.job_process import ROOT, start_job
+from tests.job_process import ROOT, serve_job
 from tests.serving_world import give_roles, make_rows, put_version
 from tests.steady_load import Outcome, send_steadily
 
@@ -99,20 +98,6 @@ class Killer:
                 last = time.monotonic()
 
 
-@contextmanager
-def deployed(file: Path, log: Path) -> Iterator[str]:
-    """Run the job that serves, with a cluster of its own; give the URL that it says."""
-    job: subprocess.Popen[str] = start_job("deploy", file, log, RAY_AUTH_MODE="disabled")
-    try:
-        assert job.stdout is not None
-        line = job.stdout.readline()
-        assert line, log.read_text()[-3000:]
-        yield json.loads(line)["url"]
-    finally:
-        job.send_signal(signal.SIGTERM)
-        job.wait(120)
-
-
 def send_all(edge: Edge, config: Config, key: str) -> Outcome:
     rows = (make_rows(config.contract, 1, first=number) for number in range(NUM_REQUESTS))
     bodies = [json.dumps({"rows": row}).encode() for row in rows]
@@ -147,7 +132,7 @@ def test_no_request_fails_while_replicas_are_killed_and_each_is_logged_once(tmp_
     def logged() -> list[str]:
         return [*tables.read("predictions", columns=["idempotency_key"])[0].to_pylist()]
 
-    with deployed(file, tmp_path / "log") as url:
+    with serve_job(file, tmp_path / "log") as url:
         wait_until(lambda: len(ready(config, ledger)) == NUM_REPLICAS, "three replicas are ready")
         port = httpx.URL(url).port
         assert port is not None
