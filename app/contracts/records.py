@@ -263,18 +263,3 @@ class LoopState(Frozen):
     carried_labels: int = Field(
         0, ge=0, description="New labels known before the champion's last recalibration."
     )
-
-
-class Receipt(Frozen):
-    """What one prediction was made with."""
-
-    prediction_id: str
-    row_id: str
-    model: str
-    version: str
-    generation: int
-    arm: Literal["champion", "challenger"]
-    propensity: float = Field(gt=0, le=1)
-    prediction_time: AwareDatetime
-    served_at: AwareDatetime
-    probability: float = Field(ge=0, le=1)

@@ -5,6 +5,7 @@ rows are checked by column, not by one model object a row; OpenAPI still describ
 the contract.
 """
 
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -12,7 +13,9 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from app.serving.desk import Desk
+from app.contracts.receipts import Receipt
+from app.serving.bulk import ARROW, predict_stream
+from app.serving.desk import Desk, content_type
 from app.serving.documentation import (
     CLOSED,
     JSON,
@@ -23,10 +26,14 @@ from app.serving.documentation import (
     Answers,
     answers,
     describe_keys,
+    with_binary,
     with_body,
 )
 from app.serving.doors import Doors, open_gate
 from app.serving.entrances import Entrances
+from app.serving.explain_messages import ExplainResponse, explain_schema
+from app.serving.explaining import Explaining
+from app.serving.inference import add_inference_routes
 from app.serving.messages import (
     Health,
     LabelsRequest,
@@ -70,6 +77,7 @@ def build_routes(replica: Replica, desk: Desk, predicting: Predicting) -> FastAP
     api.add_exception_handler(HTTPException, answer_http_error)
     _add_state_routes(api, replica)
     _add_model_routes(api, replica, desk, predicting)
+    add_inference_routes(api, replica, desk)
     return api
 
 
@@ -95,6 +103,7 @@ def _add_state_routes(api: FastAPI, replica: Replica) -> None:
 
 def _add_model_routes(api: FastAPI, replica: Replica, desk: Desk, predicting: Predicting) -> None:
     config = replica.predictor.config
+    bulk = partial(predict_stream, replica.predictor, desk)
 
     @guarded
     async def metadata(request: Request) -> Response:
@@ -104,8 +113,10 @@ def _add_model_routes(api: FastAPI, replica: Replica, desk: Desk, predicting: Pr
     @guarded
     async def predict(request: Request) -> Response:
         _refuse_other_models(request, config.name)
-        content = await predicting.answer(request.scope, request.receive)
-        return Response(content, media_type=JSON)
+        if content_type(request.scope) == JSON:
+            content = await predicting.answer(request.scope, request.receive)
+            return Response(content, media_type=JSON)
+        return await bulk(request)
 
     @guarded
     async def labels(request: Request) -> Response:
@@ -123,20 +134,60 @@ def _add_model_routes(api: FastAPI, replica: Replica, desk: Desk, predicting: Pr
         path |= SECURITY
         reading, writing = (*CLOSED, *reading), (*CLOSED, *writing)
         describe_keys(api, with_tokens=config.serving.tokens is not None)
-    rows = path | with_body(request_schema(config.contract))
+    rows = path | with_body(request_schema(config.contract), ARROW)
+    predicted = with_binary(answers(PredictResponse, writing), ARROW)
     outcomes = path | with_body(labels_schema())
     _route(api, "GET", metadata, answers(Metadata, reading), path)
-    _route(api, "POST", predict, answers(PredictResponse, writing), rows)
+    _route(api, "POST", predict, predicted, rows)
     _route(api, "POST", labels, answers(LabelsResponse, writing), outcomes)
+    _add_receipts(api, replica, desk, path, reading)
+    _add_explaining(api, Explaining(replica.predictor, desk), path, writing)
+
+
+def _add_receipts(
+    api: FastAPI, replica: Replica, desk: Desk, path: dict[str, Any], statuses: tuple[int, ...]
+) -> None:
+    name = replica.predictor.config.name
+
+    @guarded
+    async def predictions(request: Request) -> Response:
+        _refuse_other_models(request, name)
+        prediction_id = str(request.path_params["prediction_id"])
+        with desk.place():
+            return _success(await desk.work(lambda: replica.receipt(prediction_id)))
+
+    one = {"name": "prediction_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    asked = {**path, "parameters": [*path["parameters"], one]}
+    _route(api, "GET", predictions, answers(Receipt, statuses), asked, "/{prediction_id}")
+
+
+def _add_explaining(
+    api: FastAPI, explaining: Explaining, path: dict[str, Any], statuses: tuple[int, ...]
+) -> None:
+    config = explaining.config
+
+    @guarded
+    async def explain(request: Request) -> Response:
+        _refuse_other_models(request, config.name)
+        content = await explaining.answer(request.scope, request.receive)
+        return Response(content, media_type=JSON)
+
+    asked = path | with_body(explain_schema(config.contract, config.serving.explain_max_rows))
+    _route(api, "POST", explain, answers(ExplainResponse, statuses), asked)
 
 
 def _route(
-    api: FastAPI, method: str, handler: Handler, responses: Answers, extra: dict[str, Any]
+    api: FastAPI,
+    method: str,
+    handler: Handler,
+    responses: Answers,
+    extra: dict[str, Any],
+    below: str = "",
 ) -> None:
     """Add a handler under its own name, with all that OpenAPI should say about it."""
     name = handler.__name__
     api.add_api_route(
-        f"/v1/{{model}}/{name}",
+        f"/v1/{{model}}/{name}{below}",
         handler,
         methods=[method],
         summary=SUMMARIES[name],

@@ -6,13 +6,17 @@ are parameters.
 
 from collections.abc import Callable
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from app.config import Config
+from app.contracts.receipts import Receipt
 from app.contracts.targets import require_binary
 from app.data.arrivals import captured_arriving
 from app.data.tables import NAMES, Tables, open_tables
 from app.ledger.database import open_ledger
 from app.model.bundle import ModelBundle
 from app.registry.artifacts import Artifacts
+from app.registry.receipts import ReceiptUnknown, read_receipt
 from app.security.privacy import Pseudonymiser
 from app.security.secrets import pseudonym_key
 from app.security.tombstones import Tombstones
@@ -20,7 +24,7 @@ from app.serving.accounting import Accounting, open_budgets
 from app.serving.capture import Spool
 from app.serving.erased import TombstoneWatch
 from app.serving.following import Follower, FollowerThread, LedgerClock
-from app.serving.messages import Metadata
+from app.serving.messages import Metadata, Refused
 from app.serving.predictor import Predictor
 from app.serving.residents import Residents
 from app.serving.shipping import Shipper
@@ -118,6 +122,17 @@ class Replica:
             raise ReplicaUnwell("the thread that ships the spool has ended")
         if self._upkeep is not None and not self._upkeep.alive:
             raise ReplicaUnwell("the thread that keeps up the online store has ended")
+
+    def receipt(self, prediction_id: str) -> Receipt:
+        """Look up what a prediction was made with. Raises Refused: 404, or 503 without a ledger."""
+        tables, model = self.predictor.tables, self._config.name
+        try:
+            return read_receipt(tables, self._ledger, model, prediction_id)
+        except ReceiptUnknown as unknown:
+            wait = f"predictions are there some {self._config.serving.ship_seconds:g} s after"
+            raise Refused(404, "prediction", str(unknown), f"{wait} their answer") from None
+        except SQLAlchemyError as error:
+            raise Refused(503, "ledger", "it does not answer", "try again later") from error
 
     def metadata(self) -> Metadata:
         """Say what this replica serves, and with what."""

@@ -19,6 +19,8 @@ from app.contracts.records import Roles
 from app.contracts.rows import Column, Contract
 from app.contracts.targets import refuse_other_target
 from app.contracts.windows import refuse_other_windows
+from app.data.features import Encoder
+from app.data.profile import Profile
 
 logger = logging.getLogger(__name__)
 RETRY_SECONDS = 5.0
@@ -32,6 +34,14 @@ class Bundle(Protocol):
     @property
     def contract(self) -> Contract:
         """The columns that it was made for."""
+
+    @property
+    def encoder(self) -> Encoder:
+        """The ranges and vocabularies of the rows that it learned from."""
+
+    @property
+    def profile(self) -> Profile:
+        """The histograms of those rows."""
 
     def predict(self, table: pa.Table) -> npt.NDArray[np.float64]:
         """Return one probability a row; for other tasks see ModelBundle.predict."""
