@@ -9,6 +9,8 @@ import hashlib
 import re
 from collections.abc import Iterable
 
+import pyarrow as pa
+
 from app.contracts.rows import Contract
 from app.serving.messages import PredictRequest
 
@@ -36,19 +38,41 @@ class Namer:
         """
         if self._id is None or request.idempotency_keys is not None:
             return request
-        asked = request_id(headers)
-        if asked is None:
+        seed = _seed(body, headers)
+        if seed is None:
             return request
-        seed = hashlib.blake2b(b"%d " % len(asked) + asked, digest_size=32)
-        seed.update(body)
-        rows = [self._named(row, place, seed.digest()) for place, row in enumerate(request.rows)]
+        rows = [self._named(row, place, seed) for place, row in enumerate(request.rows)]
         return request.model_copy(update={"rows": rows})
+
+    def keys(
+        self, table: pa.Table, body: bytes, headers: Iterable[tuple[bytes, bytes]]
+    ) -> list[str] | None:
+        """Give a table that has no column of ids keys to make them from; None where it has one."""
+        if self._id is None or self._id in table.column_names:
+            return None
+        seed = _seed(body, headers)
+        if seed is None:
+            return None
+        return [_name(place, seed) for place in range(table.num_rows)]
 
     def _named(self, row: object, place: int, seed: bytes) -> object:
         if not isinstance(row, dict) or row.get(self._id) is not None:
             return row
-        made = hashlib.blake2b(b"%d" % place, key=seed, digest_size=ID_BYTES).hexdigest()
-        return {**row, self._id: f"r_{made}"}
+        return {**row, self._id: _name(place, seed)}
+
+
+def _seed(body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    asked = request_id(headers)
+    if asked is None:
+        return None
+    # The length divides the two: no id's end is taken for the beginning of a body.
+    seed = hashlib.blake2b(b"%d " % len(asked) + asked, digest_size=32)
+    seed.update(body)
+    return seed.digest()
+
+
+def _name(place: int, seed: bytes) -> str:
+    return f"r_{hashlib.blake2b(b'%d' % place, key=seed, digest_size=ID_BYTES).hexdigest()}"
 
 
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from app.config import Config
 from app.contracts.rows import Contract
 from app.serving.messages import PredictRequest
 from app.serving.retries import Namer
-from tests.serving_world import make_rows
+from tests.serving_world import make_rows, make_table
 from tests.unit.serving.conftest import World, open_world
 
 ASKED, OTHER = "5f0c9a3be7d64c0f8a3d1b2e4c5d6f70", "00000000-1111-2222-3333-444444444444"
@@ -104,3 +105,49 @@ def test_two_ids_of_a_request_are_none(flights: Config) -> None:
     request = PredictRequest(rows=[{"distance": 1}])
     headers = [(b"x-request-id", ASKED.encode()), (b"x-request-id", OTHER.encode())]
     assert Namer(generating(flights)).name(request, b"", headers) is request
+
+
+def test_a_second_try_of_columns_without_ids_is_logged_under_the_names_of_the_first(
+    nameless: World,
+) -> None:
+    table = make_table(nameless.config.contract, 3).drop_columns(["flight_id"])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    headers = {"content-type": "application/vnd.apache.arrow.stream", "x-request-id": ASKED}
+    body = sink.getvalue().to_pybytes()
+
+    answers = [nameless.client.post(PREDICT, content=body, headers=headers) for _ in range(2)]
+    other = nameless.client.post(PREDICT, content=body, headers={**headers, "x-request-id": OTHER})
+
+    first, second, third = (
+        pa.ipc.open_stream(answer.content).read_all()["row_id"].to_pylist()
+        for answer in (*answers, other)
+    )
+    assert first == second
+    assert len({*first, *third}) == 6
+
+
+def test_a_second_try_of_tensors_without_ids_names_the_same_rows(nameless: World) -> None:
+    (row,) = nameless_rows(nameless, 1)
+    contract = nameless.config.contract
+    inputs = [
+        {
+            "name": name,
+            "shape": [1],
+            "datatype": "FP64" if contract.by_name[name].kind == "number" else "BYTES",
+            "data": [value],
+        }
+        for name, value in row.items()
+    ]
+
+    def ids(asked: str) -> object:
+        headers = {"x-request-id": asked}
+        path = "/v2/models/flights/infer"
+        answer = nameless.client.post(path, json={"inputs": inputs}, headers=headers)
+        assert answer.status_code == 200, answer.text
+        outputs = {output["name"]: output["data"] for output in answer.json()["outputs"]}
+        return outputs["row_id"]
+
+    assert ids(ASKED) == ids(ASKED)
+    assert ids(ASKED) != ids(OTHER)
