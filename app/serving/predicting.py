@@ -20,6 +20,7 @@ from app.serving.messages import PredictRequest, Refused
 from app.serving.precision import rounded
 from app.serving.refusals import answer_error
 from app.serving.replica import Replica
+from app.serving.retries import Namer
 
 logger = logging.getLogger(__name__)
 # A body of so many bytes is parsed in about a tenth of a millisecond.
@@ -35,6 +36,7 @@ class Predicting:
         self._predictor, self._desk = replica.predictor, desk
         self._latencies, self._steady = replica.latencies, replica.steady
         self._digits = self._predictor.config.serving.round_probability_digits
+        self._namer = Namer(self._predictor.config.contract)
         self._gathering = Gathering(self._together, MOST_TOGETHER)
 
     async def answer(self, scope: Scope, receive: Receive) -> bytes:
@@ -50,8 +52,7 @@ class Predicting:
         body = await self._desk.read(scope, receive)
         if len(body) > SMALL_BODY or not self._predictor.is_prompt:
             return await self._desk.work(lambda: self._whole(body, scope))
-        request = parse(body, PredictRequest)
-        charge(scope, len(request.rows))
+        request = self._read(body, scope)
         answer = await self._gathering.ask(request)
         if answer is None:
             return await self._desk.work(lambda: self._longer(request))
@@ -70,9 +71,12 @@ class Predicting:
             return [None] * len(requests)
 
     def _whole(self, body: bytes, scope: Scope) -> bytes:
+        return self._longer(self._read(body, scope))
+
+    def _read(self, body: bytes, scope: Scope) -> PredictRequest:
         request = parse(body, PredictRequest)
         charge(scope, len(request.rows))
-        return self._longer(request)
+        return self._namer.name(request, body, scope["headers"])
 
     def _longer(self, request: PredictRequest) -> bytes:
         return self._written(self._predictor.predict(request))

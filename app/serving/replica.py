@@ -31,6 +31,9 @@ from app.serving.scaling import Latencies
 from app.serving.shipping import Shipper
 from app.serving.upkeep import Upkeep, open_online
 
+# A champion is loaded in less than a second or two; the ledger may be away for a while.
+SETTLE_SECONDS = 60.0
+
 
 class ReplicaUnwell(RuntimeError):
     """A part of the replica has ended; it must be replaced."""
@@ -97,8 +100,11 @@ class Replica:
         return FollowerThread(follower, every, wall=self._wall, steady=steady)
 
     def start(self) -> None:
-        """Follow the roles and ship in the background."""
-        self._following.start()
+        """Follow the roles and ship in the background; returns when a champion is resident.
+
+        Or when there is none, or none that fits, or after a minute.
+        """
+        self._following.start(SETTLE_SECONDS)
         self._shipper.start()
         if self._upkeep is not None:
             self._upkeep.start()
