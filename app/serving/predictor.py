@@ -31,6 +31,7 @@ from app.security.privacy import Pseudonymiser
 from app.security.tombstones import Tombstones
 from app.serving.arrivals import arrive
 from app.serving.capture import Spool, SpoolRefused
+from app.serving.dealing import deal_rows, deal_table, name_others
 from app.serving.labelling import labels_table, read_label
 from app.serving.messages import (
     Label,
@@ -40,11 +41,10 @@ from app.serving.messages import (
     Refused,
     Rejected,
 )
-from app.serving.residents import Bundle, Generation, Residents
+from app.serving.residents import Generation, Residents
 from app.serving.rowpath import RowPath
 from app.serving.tablepath import (
     Made,
-    checked_probabilities,
     predictions_table,
     rejected_rows,
     row_keys,
@@ -82,10 +82,10 @@ class Predictor:
         or room to keep rows.
         """
         self._refuse_too_many("rows", len(request.rows))
-        generation, champion = self._champion()
+        generation = self._generation()
         at = self._now()
-        return self._few([request], generation, champion, at)[0] or self._predict_table(
-            request, generation, champion, at
+        return self._few([request], generation, at)[0] or self._predict_table(
+            request, generation, at
         )
 
     def predict_together(self, requests: Sequence[PredictRequest]) -> list[dict[str, Any] | None]:
@@ -94,8 +94,7 @@ class Predictor:
         A request that must go the longer way has None: ask `predict`. What is raised, see there,
         holds for all of them.
         """
-        generation, champion = self._champion()
-        return self._few(requests, generation, champion, self._now())
+        return self._few(requests, self._generation(), self._now())
 
     @property
     def is_prompt(self) -> bool:
@@ -106,7 +105,6 @@ class Predictor:
         self,
         requests: Sequence[PredictRequest],
         generation: Generation,
-        champion: Bundle,
         at: datetime,
     ) -> list[dict[str, Any] | None]:
         """Score the rows of those requests that nothing is wrong with, without a table."""
@@ -116,10 +114,13 @@ class Predictor:
             return [None] * len(requests)
         together = [row for _, few in served for row in few]
         keys = [k for r, few in served for k in r.idempotency_keys or self._row_path.ids(few)]
-        probabilities = self._row_path.score(champion, together)
+        faults = self.residents.faults
+        dealt, stamps = deal_rows(generation, self._row_path, together, keys, at, faults)
         records, predictions = self._row_path.write(
-            together, probabilities, keys, generation, micros_of(at)
+            together, dealt, keys, generation, micros_of(at), stamps
         )
+        if stamps is not None:
+            name_others(predictions, stamps, generation.roles.champion)
         self._keep(lambda: self.spool.append_values(records))
         left = iter(predictions)
         answers = (self._answer(r, generation, [*islice(left, len(few))], []) for r, few in served)
@@ -138,7 +139,6 @@ class Predictor:
         self,
         request: PredictRequest,
         generation: Generation,
-        champion: Bundle,
         at: datetime,
     ) -> dict[str, Any]:
         """Judge and score rows by column: the way for any number of any rows."""
@@ -156,15 +156,17 @@ class Predictor:
             raise Refused(422, "rows", got, "mend the rows, see rejected").because(rejected)
         # The windows' values are logged with the row: what was used can be used again.
         accepted = self._with_windows(checked.accepted, at)
-        probabilities = checked_probabilities(champion.predict(accepted))
-        events = self.tables.complete("events", accepted, at, SOURCE)
         keys = row_keys(request, checked.accepted[contract.id], checked.positions)
-        predictions = predictions_table(
-            contract, events, probabilities, keys, Made(generation, at, self.replica)
-        )
+        faults = self.residents.faults
+        dealt, stamps = deal_table(generation, contract.entity, accepted, keys, at, faults)
+        events = self.tables.complete("events", accepted, at, SOURCE)
+        made = Made(generation, at, self.replica, stamps)
+        predictions = predictions_table(contract, events, dealt, keys, made)
         kept |= {"events": events, "predictions": predictions}
         self._keep(lambda: self.spool.append(kept))
         answered = predictions.select(["row_id", "prediction_id", "probability"]).to_pylist()
+        if stamps is not None:
+            name_others(answered, stamps, generation.roles.champion)
         return self._answer(request, generation, answered, rejected)
 
     def _answer(
@@ -212,7 +214,7 @@ class Predictor:
 
     def readiness(self) -> Readiness:
         """Say who answers. Raises Refused with 503 while nobody does."""
-        generation, _ = self._champion()
+        generation = self._generation()
         if self.online is not None:
             self._refuse_unfilled(self.online)
         return Readiness(
@@ -225,11 +227,10 @@ class Predictor:
     def _row_path(self) -> RowPath:
         return RowPath(self.config.contract, self.replica, self.pseudonymiser)
 
-    def _champion(self) -> tuple[Generation, Bundle]:
+    def _generation(self) -> Generation:
         """Take one reference to the generation: it stays the same for the whole request."""
         generation = self.residents.current
-        champion = generation.champion if generation else None
-        if generation is None or champion is None:
+        if generation is None or generation.champion is None:
             problems = "; ".join(
                 f"{key[:12]}: {why}" for key, why in self.residents.problems.items()
             )
@@ -237,7 +238,7 @@ class Predictor:
             raise Refused(
                 503, "model", got, "train and promote a first version, or try again later"
             )
-        return generation, champion
+        return generation
 
     def _with_windows(self, accepted: pa.Table, at: datetime) -> pa.Table:
         """Look up the windows as of now, or as of the prediction time where that is past."""

@@ -4,7 +4,7 @@ What a request of many rows needs, or one whose rows are not plainly good. Knows
 knows nothing of HTTP, Ray, SQL or files.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.contracts.rows import TIMESTAMP, Contract
+from app.serving.arms import Stamp
 from app.serving.messages import PredictRequest, Rejected
 from app.serving.residents import Generation
-from app.serving.rowpath import ARM, prediction_id
+from app.serving.rowpath import prediction_id
 
 
 class Made(NamedTuple):
@@ -25,35 +26,45 @@ class Made(NamedTuple):
     generation: Generation
     at: datetime
     replica: str
+    stamps: Sequence[Stamp] | None = None
+    """Who made each; None where the champion made all of them."""
 
 
 def predictions_table(
     contract: Contract,
     events: pa.Table,
-    probabilities: npt.NDArray[np.float64],
+    probabilities: Iterable[float],
     keys: Sequence[str],
     made: Made,
 ) -> pa.Table:
     """Write the predictions of rows, one a row."""
-    roles, size = made.generation.roles, events.num_rows
-    version = str(roles.champion)
+    size = events.num_rows
+    columns = _stamped(made, size)
+    versions = columns["version"].to_pylist()
     entity = events[contract.entity] if contract.entity else pa.nulls(size, pa.string())
     return pa.table(
         {
-            "prediction_id": [prediction_id(version, key) for key in keys],
+            "prediction_id": [
+                prediction_id(version, key) for version, key in zip(versions, keys, strict=True)
+            ],
             "idempotency_key": keys,
             "row_id": events[contract.id],
             "entity": entity,
-            "version": pa.repeat(version, size),
-            "generation": pa.repeat(roles.generation, size),
-            "arm": pa.repeat(ARM, size),
-            "propensity": pa.repeat(1.0, size),
+            **columns,
             "probability": probabilities,
             "prediction_time": events["prediction_time"],
             "served_at": pa.repeat(pa.scalar(made.at, TIMESTAMP), size),
             "replica": pa.repeat(made.replica, size),
         }
     )
+
+
+def _stamped(made: Made, size: int) -> dict[str, pa.Array]:
+    if made.stamps is None:
+        alone = made.generation.alone
+        return {name: pa.repeat(value, size) for name, value in alone._asdict().items()}
+    columns = zip(*made.stamps, strict=True)
+    return {name: pa.array(cells) for name, cells in zip(Stamp._fields, columns, strict=True)}
 
 
 def row_keys(
@@ -82,5 +93,5 @@ def checked_probabilities(probabilities: npt.NDArray[np.float64]) -> npt.NDArray
         pc.and_(pc.greater_equal(probabilities, 0.0), pc.less_equal(probabilities, 1.0))
     )
     if not within.as_py():
-        raise ArithmeticError("the champion gave something that is no probability")
+        raise ArithmeticError("the version gave something that is no probability")
     return probabilities
