@@ -79,7 +79,11 @@ class ModelBundle:
         are ignored. A row's figure does not depend on its neighbours beyond 1e-6. The number of
         torch threads is the caller's. Raises ValueError when a column is missing.
         """
-        return self.calibrator.apply(self.uncalibrated(table))
+        return self.predict_encoded(self.encoder.transform(table))
+
+    def predict_encoded(self, encoded: Encoded) -> NDArray[np.float64]:
+        """Predict rows that are encoded already: what `predict` gives of the rows they were."""
+        return self.calibrator.apply(self.network.predict(encoded))
 
     def predict_rows(
         self, rows: Sequence[Sequence[Any]], names: Sequence[str]
@@ -89,7 +93,7 @@ class ModelBundle:
         What `predict` gives for the same rows: only the tables on the way there are left out.
         Raises ValueError when a column is missing.
         """
-        return self.calibrator.apply(self.network.predict(self.encoder.transform_rows(rows, names)))
+        return self.predict_encoded(self.encoder.transform_rows(rows, names))
 
     def top(self, table: pa.Table, k: int) -> list[Top]:
         """Give the first k, best first: classes of each row, or rows of each list.

@@ -37,6 +37,12 @@ class ServingConfig(Frozen):
     max_ongoing_requests: int = Field(
         64, ge=1, description="So many wait or are worked on; one more gets 503 and Retry-After."
     )
+    explain_max_rows: int = Field(
+        16, ge=1, le=1000, description="Explaining a row costs hundreds of predictions."
+    )
+    explain_max_ongoing: int = Field(
+        2, ge=1, description="One is worked on at a time, beside predictions; others wait."
+    )
     roles_poll_seconds: float = Field(0.2, gt=0)
     window_reach_days: float = Field(
         7.0,

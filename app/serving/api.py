@@ -5,6 +5,7 @@ rows are checked by column, not by one model object a row; OpenAPI still describ
 the contract.
 """
 
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -13,7 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from app.contracts.receipts import Receipt
-from app.serving.desk import Desk
+from app.serving.bulk import ARROW, predict_stream
+from app.serving.desk import Desk, content_type
 from app.serving.documentation import (
     CLOSED,
     JSON,
@@ -24,10 +26,14 @@ from app.serving.documentation import (
     Answers,
     answers,
     describe_keys,
+    with_binary,
     with_body,
 )
 from app.serving.doors import Doors, open_gate
 from app.serving.entrances import Entrances
+from app.serving.explain_messages import ExplainResponse, explain_schema
+from app.serving.explaining import Explaining
+from app.serving.inference import add_inference_routes
 from app.serving.messages import (
     Health,
     LabelsRequest,
@@ -71,6 +77,7 @@ def build_routes(replica: Replica, desk: Desk, predicting: Predicting) -> FastAP
     api.add_exception_handler(HTTPException, answer_http_error)
     _add_state_routes(api, replica)
     _add_model_routes(api, replica, desk, predicting)
+    add_inference_routes(api, replica, desk)
     return api
 
 
@@ -96,6 +103,7 @@ def _add_state_routes(api: FastAPI, replica: Replica) -> None:
 
 def _add_model_routes(api: FastAPI, replica: Replica, desk: Desk, predicting: Predicting) -> None:
     config = replica.predictor.config
+    bulk = partial(predict_stream, replica.predictor, desk)
 
     @guarded
     async def metadata(request: Request) -> Response:
@@ -105,8 +113,10 @@ def _add_model_routes(api: FastAPI, replica: Replica, desk: Desk, predicting: Pr
     @guarded
     async def predict(request: Request) -> Response:
         _refuse_other_models(request, config.name)
-        content = await predicting.answer(request.scope, request.receive)
-        return Response(content, media_type=JSON)
+        if content_type(request.scope) == JSON:
+            content = await predicting.answer(request.scope, request.receive)
+            return Response(content, media_type=JSON)
+        return await bulk(request)
 
     @guarded
     async def labels(request: Request) -> Response:
@@ -124,12 +134,14 @@ def _add_model_routes(api: FastAPI, replica: Replica, desk: Desk, predicting: Pr
         path |= SECURITY
         reading, writing = (*CLOSED, *reading), (*CLOSED, *writing)
         describe_keys(api, with_tokens=config.serving.tokens is not None)
-    rows = path | with_body(request_schema(config.contract))
+    rows = path | with_body(request_schema(config.contract), ARROW)
+    predicted = with_binary(answers(PredictResponse, writing), ARROW)
     outcomes = path | with_body(labels_schema())
     _route(api, "GET", metadata, answers(Metadata, reading), path)
-    _route(api, "POST", predict, answers(PredictResponse, writing), rows)
+    _route(api, "POST", predict, predicted, rows)
     _route(api, "POST", labels, answers(LabelsResponse, writing), outcomes)
     _add_receipts(api, replica, desk, path, reading)
+    _add_explaining(api, Explaining(replica.predictor, desk), path, writing)
 
 
 def _add_receipts(
@@ -147,6 +159,21 @@ def _add_receipts(
     one = {"name": "prediction_id", "in": "path", "required": True, "schema": {"type": "string"}}
     asked = {**path, "parameters": [*path["parameters"], one]}
     _route(api, "GET", predictions, answers(Receipt, statuses), asked, "/{prediction_id}")
+
+
+def _add_explaining(
+    api: FastAPI, explaining: Explaining, path: dict[str, Any], statuses: tuple[int, ...]
+) -> None:
+    config = explaining.config
+
+    @guarded
+    async def explain(request: Request) -> Response:
+        _refuse_other_models(request, config.name)
+        content = await explaining.answer(request.scope, request.receive)
+        return Response(content, media_type=JSON)
+
+    asked = path | with_body(explain_schema(config.contract, config.serving.explain_max_rows))
+    _route(api, "POST", explain, answers(ExplainResponse, statuses), asked)
 
 
 def _route(

@@ -1,13 +1,17 @@
 """Give requested rows what the contract makes on arrival: an id, and the time.
 
-Knows rows of parsed JSON; knows nothing of where they came from or what becomes of them.
+Knows rows of parsed JSON and Arrow tables; knows nothing of where they came from or what becomes of
+them.
 """
 
 import hashlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from app.contracts.rows import Contract
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from app.contracts.rows import TIMESTAMP, Contract
 
 ID_BYTES = 12
 
@@ -31,6 +35,36 @@ def arrive(
         else row
         for place, row in enumerate(rows)
     ]
+
+
+def arrive_table(
+    table: pa.Table,
+    contract: Contract,
+    at: datetime,
+    new_id: Callable[[], str],
+    keys: Sequence[str] | None = None,
+) -> pa.Table:
+    """Complete a table as `arrive` completes rows: a generated column may be absent, or have nulls.
+
+    Ids are text, times are TIMESTAMP or ISO 8601 text.
+    """
+    for name in contract.generated:
+        place = table.schema.get_field_index(name)
+        if place >= 0 and not table[name].null_count:
+            continue
+        if name == contract.id:
+            ids = [new_id() for _ in range(table.num_rows)] if keys is None else map(_id_of, keys)
+            made = pa.array(ids, pa.string())
+        else:
+            made = pa.repeat(pa.scalar(at, TIMESTAMP), table.num_rows)
+        if place < 0:
+            table = table.append_column(name, made)
+            continue
+        given = table[name]
+        if pa.types.is_string(given.type) and name != contract.id:
+            made = pa.repeat(at.isoformat(), table.num_rows)
+        table = table.set_column(place, name, pc.coalesce(given, made.cast(given.type)))
+    return table
 
 
 def _arrived(

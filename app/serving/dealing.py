@@ -6,17 +6,16 @@ residents, arms, rows and tables; knows nothing of HTTP, Ray, SQL or files.
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from app.data.goodrows import PlainRow
 from app.serving.arms import Arm, Arms, Stamp
-from app.serving.faults import Faults
 from app.serving.residents import Bundle, Generation
 from app.serving.rowpath import RowPath
-from app.serving.tablepath import checked_probabilities
+from app.serving.tablepath import Turn, checked_probabilities
 
 Score = Callable[[Bundle, list[int]], Sequence[float]]
 
@@ -35,31 +34,23 @@ def deal_rows(
     rows: list[PlainRow],
     keys: Sequence[str],
     at: datetime,
-    faults: Faults,
 ) -> Dealt:
     """Score rows of plain values. Raises ArithmeticError when the champion has no answer."""
-    champion = generation.sure_champion
     if generation.salt is None:
-        return Dealt(row_path.score(champion, rows), None)
+        return Dealt(row_path.score(generation.sure_champion, rows), None)
     arms = _arms(generation, row_path.entities(rows), keys, at)
 
     def score(bundle: Bundle, places: list[int]) -> Sequence[float]:
         return row_path.score(bundle, [rows[place] for place in places])
 
-    return _deal(generation, arms, score, faults)
+    return _deal(generation, arms, score)
 
 
-def deal_table(
-    generation: Generation,
-    entity: str | None,
-    accepted: pa.Table,
-    keys: Sequence[str],
-    at: datetime,
-    faults: Faults,
-) -> Dealt:
+def deal_table(turn: Turn, entity: str | None, accepted: pa.Table, keys: Sequence[str]) -> Dealt:
     """Score rows of a table whose column `entity` says who each is about; see deal_rows."""
-    champion = generation.sure_champion
-    if generation.salt is None:
+    generation = turn.generation
+    if generation.salt is None or turn.alone:
+        champion = generation.sure_champion
         return Dealt(checked_probabilities(champion.predict(accepted)), None)
 
     def score(bundle: Bundle, places: list[int]) -> Sequence[float]:
@@ -68,16 +59,7 @@ def deal_table(
         return given
 
     entities = [None] * len(keys) if entity is None else accepted[entity].to_pylist()
-    return _deal(generation, _arms(generation, entities, keys, at), score, faults)
-
-
-def name_others(
-    answers: list[dict[str, Any]], stamps: Sequence[Stamp], champion: str | None
-) -> None:
-    """Name the version in the answers that another one than the champion gave."""
-    for answer, stamp in zip(answers, stamps, strict=True):
-        if stamp.version != champion:
-            answer["version"] = stamp.version
+    return _deal(generation, _arms(generation, entities, keys, turn.at), score)
 
 
 def _arms(
@@ -92,7 +74,7 @@ def _arms(
     ]
 
 
-def _deal(generation: Generation, arms: list[Arm], score: Score, faults: Faults) -> Dealt:
+def _deal(generation: Generation, arms: list[Arm], score: Score) -> Dealt:
     roles = generation.roles
     versions = {"champion": str(roles.champion), "challenger": str(roles.challenger)}
     probabilities = [0.0] * len(arms)
@@ -103,7 +85,7 @@ def _deal(generation: Generation, arms: list[Arm], score: Score, faults: Faults)
             _put(probabilities, mine, score(challenger, mine))
         # A challenger can raise anything; it must not cost anybody an answer.
         except Exception as error:
-            faults.note(versions["challenger"], len(mine), error)
+            generation.faults.note(versions["challenger"], len(mine), error)
             arms = [arm.fallen_back if arm.part == "challenger" else arm for arm in arms]
     rest = [place for place, arm in enumerate(arms) if arm.part == "champion"]
     if rest:

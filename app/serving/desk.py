@@ -45,11 +45,14 @@ class Desk:
         finally:
             self._ongoing -= 1
 
-    async def read(self, scope: Scope, receive: Receive) -> bytes:
-        """Read a JSON body of bounded length, within bounded time. Raises Refused."""
+    async def read(self, scope: Scope, receive: Receive, *others: str) -> bytes:
+        """Read a body of bounded length, within bounded time. Raises Refused.
+
+        It is JSON, or of one of the other content types.
+        """
         kind = content_type(scope)
-        if kind != JSON:
-            raise Refused(415, "content-type", kind[:100], f"send {JSON}")
+        if kind != JSON and kind not in others:
+            raise Refused(415, "content-type", kind[:100], f"send {' or '.join((JSON, *others))}")
         return await read_body(scope["headers"], receive, self._max_bytes, self._seconds)
 
     async def work(self, function: Callable[[], Outcome]) -> Outcome:
@@ -76,6 +79,14 @@ def content_type(scope: Scope) -> str:
             kind: str = value.decode("latin-1")
             return kind if kind == JSON else kind.partition(";")[0].strip().lower()
     return JSON
+
+
+def refuse_encoded(scope: Scope) -> None:
+    """Raise Refused with 415 for a compressed body: a few bytes of one may be any number."""
+    for name, value in scope["headers"]:
+        if name == b"content-encoding" and value.strip().lower() != b"identity":
+            got = ascii(value.decode("latin-1"))[1:65].rstrip("'")
+            raise Refused(415, "content-encoding", got, "send the body as it is")
 
 
 def parse(body: bytes, kind: type[Message]) -> Message:

@@ -3,6 +3,7 @@
 Knows words and schemas; knows nothing of requests.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,14 +15,14 @@ JSON = "application/json"
 Answers = dict[int | str, dict[str, Any]]
 
 MEANINGS = {
-    400: "The body is no JSON, or not the object that is described here.",
+    400: "The body is not what is described here.",
     401: "No key, or one that opens nothing; WWW-Authenticate names the scheme.",
     403: "The key has not the role that this needs.",
-    404: "No such model, or no such path.",
+    404: "No such model, version or path.",
     405: "The path does not take this method.",
     408: "The body did not arrive in time.",
     413: "The body or the number of rows is too large.",
-    415: "The body is not application/json.",
+    415: "The body is of a content type that is not described here.",
     422: "No row is acceptable; `rejected` says why, row by row.",
     429: "More requests a second, or rows a day, than this key may ask; come again after the "
     "seconds in Retry-After.",
@@ -33,6 +34,7 @@ SUMMARIES = {
     "predict": "Score rows.",
     "labels": "Report outcomes.",
     "predictions": "What was a prediction made with?",
+    "explain": "Say what each column adds to the predictions of rows; nothing is logged.",
 }
 READING = (404, 405, 500, 503)
 WRITING = (400, 404, 405, 408, 413, 415, 422, 500, 503)
@@ -44,10 +46,15 @@ SCHEMES = {
 }
 
 
-def answers(success: type[BaseModel], errors: tuple[int, ...]) -> Answers:
+def answers(
+    success: type[BaseModel],
+    errors: tuple[int, ...],
+    error: type[BaseModel] = ErrorResponse,
+    meanings: Mapping[int, str] = MEANINGS,
+) -> Answers:
     """Document every status."""
     documented: Answers = {
-        status: {"model": ErrorResponse, "description": MEANINGS[status]} for status in errors
+        status: {"model": error, "description": meanings[status]} for status in errors
     }
     for status in {429, 503} & documented.keys():
         retry = {"description": "Seconds to wait.", "schema": {"type": "integer"}}
@@ -69,6 +76,16 @@ def describe_keys(api: FastAPI, with_tokens: bool = False) -> None:
     api.openapi = described  # type: ignore[method-assign]  # FastAPI's own way to add to it.
 
 
-def with_body(schema: dict[str, Any]) -> dict[str, Any]:
-    """Describe a body that the handler reads by itself."""
-    return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}
+def with_body(schema: dict[str, Any], *binary: str) -> dict[str, Any]:
+    """Describe a body that the handler reads by itself, in JSON or of a binary content type."""
+    content = {JSON: {"schema": schema}, **_binary_content(binary)}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def with_binary(documented: Answers, *binary: str) -> Answers:
+    """Say that success may also be answered in binary content types."""
+    return documented | {200: {**documented[200], "content": _binary_content(binary)}}
+
+
+def _binary_content(kinds: Iterable[str]) -> dict[str, Any]:
+    return {kind: {"schema": {"type": "string", "format": "binary"}} for kind in kinds}

@@ -4,7 +4,7 @@ Knows a plan and checked rows; knows nothing of HTTP, models or where rows are k
 one that is not answered is quarantined with the reason.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +13,10 @@ import pyarrow as pa
 from app.contracts.rows import Contract
 from app.data.quarantine import QUARANTINED, render_row
 from app.data.validation import Validated
+from app.sections import GuardConfig
 from app.security.privacy import Pseudonymiser
-from app.serving.guards import Finding, Guarded, GuardPlan
+from app.serving.guards import Finding, Guarded, GuardPlan, Plans
+from app.serving.residents import Generation
 
 
 class GuardedRows(NamedTuple):
@@ -26,8 +28,10 @@ class GuardedRows(NamedTuple):
     """Columns that the model is given in place of those of `accepted`."""
     flags: dict[int, tuple[Finding, ...]]
     """By the place among `accepted`."""
-    num_refused: int
+    num_refused: int = 0
     """Rows for whose sake the whole request is to be refused: then nothing is accepted."""
+    num_good: int = 0
+    """Rows that nothing but those speaks against."""
 
     def for_model(self, rows: pa.Table) -> pa.Table:
         """Give accepted rows, perhaps with more columns by now, as the model is to see them."""
@@ -35,18 +39,52 @@ class GuardedRows(NamedTuple):
             rows = rows.set_column(rows.schema.get_field_index(name), name, column)
         return rows
 
+    @property
+    def num_left(self) -> int:
+        """How many good rows are left to the client, to send again."""
+        return self.num_good if self.num_refused else 0
+
+
+class Guard:
+    """Inspects what comes in by what the version that answers has learned from."""
+
+    def __init__(
+        self, contract: Contract, config: GuardConfig, pseudonymiser: Pseudonymiser | None
+    ) -> None:
+        """Take the contract of the rows, the policies, and what protects a row that is kept."""
+        self._contract, self._pseudonymiser = contract, pseudonymiser
+        self._plans = Plans(contract, config)
+
+    def finds(self, generation: Generation, rows: Sequence[Sequence[object]]) -> bool:
+        """Tell whether a row is odd."""
+        plan = self._plan(generation)
+        return plan is not None and any(map(plan.inspect, rows))
+
+    def sort(self, generation: Generation, checked: Validated) -> GuardedRows:
+        """Sort checked, protected rows, see guard_checked."""
+        plan = self._plan(generation)
+        return guard_checked(plan, checked, self._contract, self._pseudonymiser)
+
+    def _plan(self, generation: Generation) -> GuardPlan | None:
+        champion = generation.champion
+        assert champion is not None, "a request is answered by a resident champion"
+        return self._plans.of(str(generation.roles.champion), champion)
+
 
 def guard_checked(
-    plan: GuardPlan, checked: Validated, contract: Contract, pseudonymiser: Pseudonymiser | None
+    plan: GuardPlan | None,
+    checked: Validated,
+    contract: Contract,
+    pseudonymiser: Pseudonymiser | None,
 ) -> GuardedRows:
     """Sort checked, protected rows by what is odd about them.
 
     Quarantined rows come out in the order in which the rows came in. When a row is refused the good
     ones beside it are neither accepted nor quarantined: the client sends them again.
     """
-    found = {} if plan.is_idle else plan.inspect_table(checked.accepted)
-    if not found:
-        return GuardedRows(checked, {}, {}, 0)
+    found = plan.inspect_table(checked.accepted) if plan is not None else {}
+    if plan is None or not found:
+        return GuardedRows(checked, {}, {})
     places = sorted(found)
     odd = checked.accepted.take(pa.array(places)).to_pylist()
     names = checked.accepted.schema.names
@@ -63,6 +101,7 @@ def guard_checked(
     )
     left = np.ones(checked.accepted.num_rows, bool)
     left[[places[i] for i in out]] = False
+    num_good = int(left.sum())
     if guarded.refused:
         left[:] = False
     together = pa.concat_tables([checked.quarantined, quarantined]).sort_by("position")
@@ -74,6 +113,7 @@ def guard_checked(
         _clipped(accepted, guarded, answered),
         {place: guarded.flags[i] for i, place in answered.items()},
         len(guarded.refused),
+        num_good,
     )
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from app.contracts.rows import TIMESTAMP
 from app.data.forgetting import ERASED
 from app.security.tombstones import Tombstones
-from app.serving.messages import Label, explain
+from app.serving.messages import Label, Rejected, explain
 
 
 def read_label(item: object, now: datetime, erased: Tombstones) -> tuple[str, Label | None]:
@@ -29,6 +29,21 @@ def read_label(item: object, now: datetime, erased: Tombstones) -> tuple[str, La
             None,
         )
     return "", label
+
+
+def read_labels(
+    items: Sequence[object], now: datetime, erased: Tombstones
+) -> tuple[list[Label], list[Rejected]]:
+    """Read outcomes: those that are acceptable, and the others with their places and reasons."""
+    accepted: list[Label] = []
+    rejected: list[Rejected] = []
+    for position, item in enumerate(items):
+        reason, label = read_label(item, now, erased)
+        if label is not None:
+            accepted.append(label)
+        else:
+            rejected.append(Rejected(row=position, reasons=[reason]))
+    return accepted, rejected
 
 
 def labels_table(labels: Sequence[Label], now: datetime, source: str) -> pa.Table:

@@ -4,7 +4,6 @@ Knows rows, versions, the spool and a clock; knows nothing of HTTP, Ray or SQL. 
 several threads. What a client did wrong is raised as Refused, with what to change.
 """
 
-import logging
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,28 +12,27 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from app.config import Config
-from app.contracts.times import micros_in, micros_of
+from app.contracts.times import micros_of
 from app.contracts.windows import LIVE_SOURCE
 from app.data.forgetting import refuse_checked
 from app.data.goodrows import PlainRow
 from app.data.online import OnlineStore
 from app.data.rowwise import FEW_ROWS
-from app.data.storefile import STORE_ERRORS
 from app.data.tables import Tables
-from app.data.validation import validate_rows
+from app.data.validation import Validated, validate, validate_rows
 from app.security.privacy import Pseudonymiser
 from app.security.tombstones import Tombstones
-from app.serving.arrivals import arrive
+from app.serving.arrivals import arrive, arrive_table
+from app.serving.arrivingcolumns import with_nullable
 from app.serving.capture import Spool, SpoolRefused
-from app.serving.dealing import deal_rows, deal_table, name_others
-from app.serving.labelling import labels_table, read_label
+from app.serving.dealing import deal_rows, deal_table
+from app.serving.guarding import Guard
+from app.serving.labelling import labels_table, read_labels
+from app.serving.lookups import refuse_unfilled, with_windows
 from app.serving.messages import (
-    Label,
     LabelsRequest,
     PredictRequest,
     Readiness,
@@ -45,12 +43,15 @@ from app.serving.residents import Generation, Residents
 from app.serving.rowpath import RowPath
 from app.serving.tablepath import (
     Made,
+    Scored,
+    Turn,
+    name_others,
+    none_scored,
     predictions_table,
     rejected_rows,
     row_keys,
 )
 
-logger = logging.getLogger(__name__)
 SOURCE = LIVE_SOURCE
 
 
@@ -82,10 +83,9 @@ class Predictor:
         or room to keep rows.
         """
         self._refuse_too_many("rows", len(request.rows))
-        generation = self._generation()
-        at = self._now()
+        generation, at = self._generation(), self._now()
         return self._few([request], generation, at)[0] or self._predict_table(
-            request, generation, at
+            request, Turn(generation, at, request.idempotency_keys)
         )
 
     def predict_together(self, requests: Sequence[PredictRequest]) -> list[dict[str, Any] | None]:
@@ -102,72 +102,96 @@ class Predictor:
         return self.config.clock == "wall" and self._row_path.fits
 
     def _few(
-        self,
-        requests: Sequence[PredictRequest],
-        generation: Generation,
-        at: datetime,
+        self, requests: Sequence[PredictRequest], generation: Generation, at: datetime
     ) -> list[dict[str, Any] | None]:
         """Score the rows of those requests that nothing is wrong with, without a table."""
-        read = [self._read(request, at) for request in requests]
+        read = [self._read(request, at, generation) for request in requests]
         served = [(r, few) for r, few in zip(requests, read, strict=True) if few is not None]
         if not served:
             return [None] * len(requests)
         together = [row for _, few in served for row in few]
         keys = [k for r, few in served for k in r.idempotency_keys or self._row_path.ids(few)]
-        faults = self.residents.faults
-        dealt, stamps = deal_rows(generation, self._row_path, together, keys, at, faults)
+        dealt, stamps = deal_rows(generation, self._row_path, together, keys, at)
         records, predictions = self._row_path.write(
             together, dealt, keys, generation, micros_of(at), stamps
         )
         if stamps is not None:
-            name_others(predictions, stamps, generation.roles.champion)
+            name_others(predictions, [s.version for s in stamps], generation.roles.champion)
         self._keep(lambda: self.spool.append_values(records))
         left = iter(predictions)
         answers = (self._answer(r, generation, [*islice(left, len(few))], []) for r, few in served)
         return [None if few is None else next(answers) for few in read]
 
-    def _read(self, request: PredictRequest, at: datetime) -> list[PlainRow] | None:
-        """Read a request's rows; None when they must go the longer way."""
+    def _read(
+        self, request: PredictRequest, at: datetime, generation: Generation
+    ) -> list[PlainRow] | None:
+        """Read a request's rows; None when they must go the longer way, as odd ones must."""
         if len(request.rows) > FEW_ROWS:
             return None
-        return self._row_path.read(self._arrived(request, at), self.erased())
+        rows = self._row_path.read(self._arrived(request, at), self.erased())
+        return None if rows and self._guard.finds(generation, rows) else rows
 
     def _arrived(self, request: PredictRequest, at: datetime) -> Sequence[object]:
         return arrive(request.rows, self.config.contract, at, _new_id, request.idempotency_keys)
 
-    def _predict_table(
-        self,
-        request: PredictRequest,
-        generation: Generation,
-        at: datetime,
-    ) -> dict[str, Any]:
+    def _predict_table(self, request: PredictRequest, turn: Turn) -> dict[str, Any]:
         """Judge and score rows by column: the way for any number of any rows."""
-        contract = self.config.contract
-        rows = self._arrived(request, at)
+        rows, contract = self._arrived(request, turn.at), self.config.contract
         checked = validate_rows(
             rows, contract, pseudonymiser=self.pseudonymiser, good=self._row_path.good
         )
+        scored = self._score(checked, turn)
+        return self._answer(request, turn.generation, scored.answered(), scored.rejected)
+
+    def predict_table(
+        self,
+        table: pa.Table,
+        keys: Sequence[str] | None = None,
+        *,
+        whole: bool = False,
+        version: str | None = None,
+    ) -> Scored:
+        """Score the rows of a table that are acceptable, as `predict` does, by column.
+
+        The table has columns of the contract; nullable and generated ones may be absent. `whole`
+        refuses the request with 400 when a row is not acceptable: the refused rows are kept, the
+        others are neither scored nor kept, they have not come in. With a version nothing else
+        answers: Refused with 404 when it is not the champion. Otherwise raises as `predict` does.
+        """
+        self._refuse_too_many("rows", table.num_rows)
+        alone = version is not None
+        turn = Turn(self._generation(version), self._now(), keys, whole, alone)
+        contract = self.config.contract
+        table = with_nullable(arrive_table(table, contract, turn.at, _new_id, keys), contract)
+        checked = validate(table, contract, pseudonymiser=self.pseudonymiser)
+        return self._score(checked, turn)
+
+    def _score(self, checked: Validated, turn: Turn) -> Scored:
+        """Score judged rows and keep what became of all of them."""
+        contract, at = self.config.contract, turn.at
         checked = refuse_checked(checked, contract, self.erased())
+        guarded = self._guard.sort(turn.generation, checked)
+        checked = guarded.checked
         rejected = rejected_rows(checked.quarantined)
-        kept = {"quarantine": self.tables.complete("quarantine", checked.quarantined, at, SOURCE)}
-        if checked.accepted.num_rows == 0:
+        kept = {}
+        if rejected:
+            kept["quarantine"] = self.tables.complete("quarantine", checked.quarantined, at, SOURCE)
+        num_accepted = checked.accepted.num_rows
+        if num_accepted == 0 or (turn.whole and rejected):
             self._keep(lambda: self.spool.append(kept))
-            got = f"none of {len(request.rows)} rows is acceptable"
-            raise Refused(422, "rows", got, "mend the rows, see rejected").because(rejected)
-        # The windows' values are logged with the row: what was used can be used again.
-        accepted = self._with_windows(checked.accepted, at)
-        keys = row_keys(request, checked.accepted[contract.id], checked.positions)
-        faults = self.residents.faults
-        dealt, stamps = deal_table(generation, contract.entity, accepted, keys, at, faults)
+            raise none_scored(num_accepted + guarded.num_left, rejected, turn.whole)
+        # The windows' values are logged too: what was used can be used again.
+        accepted = with_windows(checked.accepted, contract, self.online, at)
+        keys = row_keys(turn.keys, checked.accepted[contract.id], checked.positions)
+        seen = guarded.for_model(accepted)
+        dealt, stamps = deal_table(turn, contract.entity, seen, keys)
         events = self.tables.complete("events", accepted, at, SOURCE)
-        made = Made(generation, at, self.replica, stamps)
+        made = Made(turn.generation, at, self.replica, stamps)
         predictions = predictions_table(contract, events, dealt, keys, made)
         kept |= {"events": events, "predictions": predictions}
         self._keep(lambda: self.spool.append(kept))
-        answered = predictions.select(["row_id", "prediction_id", "probability"]).to_pylist()
-        if stamps is not None:
-            name_others(answered, stamps, generation.roles.champion)
-        return self._answer(request, generation, answered, rejected)
+        is_mixed, roles = stamps is not None, turn.generation.roles
+        return Scored(roles, predictions, rejected, guarded.flags, is_mixed)
 
     def _answer(
         self,
@@ -188,19 +212,11 @@ class Predictor:
     def label(self, request: LabelsRequest) -> dict[str, Any]:
         """Log the outcomes that are acceptable; the answer is a LabelsResponse.
 
-        Raises Refused: 413 for too many, 422 when none is acceptable, 503 without room to keep
-        them.
+        Raises Refused: 413 for too many, 422 when none is acceptable, 503 without room for them.
         """
         self._refuse_too_many("labels", len(request.labels))
         now = self._now()
-        accepted: list[Label] = []
-        rejected: list[Rejected] = []
-        for position, item in enumerate(request.labels):
-            reason, label = read_label(item, now, self.erased())
-            if label is not None:
-                accepted.append(label)
-            else:
-                rejected.append(Rejected(row=position, reasons=[reason]))
+        accepted, rejected = read_labels(request.labels, now, self.erased())
         if not accepted:
             got = f"none of {len(request.labels)} labels is acceptable"
             raise Refused(422, "labels", got, "mend the labels, see rejected").because(rejected)
@@ -212,11 +228,25 @@ class Predictor:
             "rejected": [item.model_dump() for item in rejected],
         }
 
+    def judge(self, rows: Sequence[object]) -> tuple[pa.Table, list[Rejected]]:
+        """Judge rows as `predict` does and look up their windows, but keep nothing of them.
+
+        Raises Refused: 422 when no row is acceptable, 503 where windows cannot be looked up.
+        """
+        at, contract = self._now(), self.config.contract
+        arrived = arrive(rows, contract, at, _new_id)
+        checked = validate_rows(arrived, contract, pseudonymiser=self.pseudonymiser)
+        checked = refuse_checked(checked, contract, self.erased())
+        rejected = rejected_rows(checked.quarantined)
+        if checked.accepted.num_rows == 0:
+            raise none_scored(0, rejected, whole=False)
+        return with_windows(checked.accepted, contract, self.online, at), rejected
+
     def readiness(self) -> Readiness:
         """Say who answers. Raises Refused with 503 while nobody does."""
         generation = self._generation()
         if self.online is not None:
-            self._refuse_unfilled(self.online)
+            refuse_unfilled(self.online)
         return Readiness(
             model=self.config.name,
             version=str(generation.roles.champion),
@@ -227,40 +257,22 @@ class Predictor:
     def _row_path(self) -> RowPath:
         return RowPath(self.config.contract, self.replica, self.pseudonymiser)
 
-    def _generation(self) -> Generation:
+    @cached_property
+    def _guard(self) -> Guard:
+        return Guard(self.config.contract, self.config.serving.guard, self.pseudonymiser)
+
+    def _generation(self, version: str | None = None) -> Generation:
         """Take one reference to the generation: it stays the same for the whole request."""
         generation = self.residents.current
         if generation is None or generation.champion is None:
-            problems = "; ".join(
-                f"{key[:12]}: {why}" for key, why in self.residents.problems.items()
-            )
-            got = f"no champion is resident yet{f' ({problems})' if problems else ''}"
-            raise Refused(
-                503, "model", got, "train and promote a first version, or try again later"
-            )
+            told = "; ".join(f"{key[:12]}: {why}" for key, why in self.residents.problems.items())
+            got = f"no champion is resident yet{f' ({told})' if told else ''}"
+            change = "train and promote a first version, or try again later"
+            raise Refused(503, "model", got, change)
+        if version not in (None, generation.roles.champion):
+            got, change = f"version {version[:80]}", "ask for the champion, or for no version"
+            raise Refused(404, "version", got, change)
         return generation
-
-    def _with_windows(self, accepted: pa.Table, at: datetime) -> pa.Table:
-        """Look up the windows as of now, or as of the prediction time where that is past."""
-        if self.online is None:
-            return accepted
-        contract = self.config.contract
-        lead = pa.scalar(contract.lead, pa.duration("us"))
-        time = micros_in(pc.subtract(accepted[contract.event_time], lead)).to_numpy()
-        try:
-            self._refuse_unfilled(self.online)
-            values = self.online.values(accepted, np.minimum(time, micros_of(at)))
-        except STORE_ERRORS as error:
-            logger.exception("the online store does not answer")
-            got = "the window features cannot be looked up"
-            raise Refused(503, "windows", got, "try again later") from error
-        for name in values.column_names:
-            accepted = accepted.append_column(name, values[name])
-        return accepted
-
-    def _refuse_unfilled(self, online: OnlineStore) -> None:
-        if not online.filled:
-            raise Refused(503, "windows", "history is being read", "try again in a minute")
 
     def _now(self) -> datetime:
         try:
@@ -271,9 +283,8 @@ class Predictor:
     def _refuse_too_many(self, where: str, number: int) -> None:
         most = self.config.serving.max_rows_per_request
         if number > most:
-            raise Refused(
-                413, where, f"{number}, more than {most}", "send several smaller requests"
-            )
+            got, change = f"{number}, more than {most}", "send several smaller requests"
+            raise Refused(413, where, got, change)
 
     def _keep(self, append: Callable[[], None]) -> None:
         try:

@@ -7,14 +7,19 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import wraps
 
+import orjson
 from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from app.serving.documentation import JSON
+from app.serving.infer_messages import refusal_text
 from app.serving.messages import Refused
 
 logger = logging.getLogger(__name__)
+# Where the paths of the Open Inference Protocol begin.
+INFERENCE = "/v2"
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -66,6 +71,26 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
     return response
 
 
+class RefusalResponse(Response):
+    """A refusal, written in the words of the path that was asked for.
+
+    Whoever refuses knows nothing of the Open Inference Protocol, whose errors are one text.
+    """
+
+    def __init__(self, refusal: Refused) -> None:
+        """Write it as all paths do but those of the protocol."""
+        content = refusal.body.model_dump_json(exclude_none=True)
+        super().__init__(content, refusal.status, refusal.headers, media_type=JSON)
+        self._refusal = refusal
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        path = scope.get("path", "")
+        if path == INFERENCE or path.startswith(f"{INFERENCE}/"):
+            self.body = orjson.dumps({"error": refusal_text(self._refusal)})
+            self.headers["content-length"] = str(len(self.body))
+        await super().__call__(scope, receive, send)
+
+
 def _written(refusal: Refused) -> Response:
-    content = refusal.body.model_dump_json(exclude_none=True)
-    return Response(content, refusal.status, refusal.headers, media_type=JSON)
+    return RefusalResponse(refusal)

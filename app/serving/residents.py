@@ -22,6 +22,8 @@ from app.contracts.shares import ONLY_CHAMPION
 from app.contracts.targets import refuse_other_target
 from app.contracts.times import micros_in
 from app.contracts.windows import refuse_other_windows
+from app.data.features import Encoder
+from app.data.profile import Profile
 from app.serving.arms import Stamp, salt_of
 from app.serving.faults import Faults
 
@@ -37,6 +39,14 @@ class Bundle(Protocol):
     @property
     def contract(self) -> Contract:
         """The columns that it was made for."""
+
+    @property
+    def encoder(self) -> Encoder:
+        """The ranges and vocabularies of the rows that it learned from."""
+
+    @property
+    def profile(self) -> Profile:
+        """The histograms of those rows."""
 
     def predict(self, table: pa.Table) -> npt.NDArray[np.float64]:
         """Return one probability a row; for other tasks see ModelBundle.predict."""
@@ -57,6 +67,7 @@ class Generation:
 
     roles: Roles
     bundles: Mapping[str, Bundle] = field(default_factory=dict)
+    faults: Faults = field(default_factory=Faults)
 
     @property
     def champion(self) -> Bundle | None:
@@ -125,7 +136,7 @@ class Residents:
         if current is not None and current.roles == roles and current.bundles == self._held:
             return False
         # A copy: what is admitted later is another set of versions, not a change of this one.
-        self.current = Generation(roles, dict(self._held))
+        self.current = Generation(roles, dict(self._held), self.faults)
         logger.info("generation %d: champion %s", roles.generation, roles.champion)
         return True
 

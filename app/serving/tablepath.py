@@ -4,18 +4,20 @@ What a request of many rows needs, or one whose rows are not plainly good. Knows
 knows nothing of HTTP, Ray, SQL or files.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from app.contracts.records import Roles
 from app.contracts.rows import TIMESTAMP, Contract
 from app.serving.arms import Stamp
-from app.serving.messages import PredictRequest, Rejected
+from app.serving.guards import Finding
+from app.serving.messages import Refused, Rejected
 from app.serving.residents import Generation
 from app.serving.rowpath import prediction_id
 
@@ -28,6 +30,41 @@ class Made(NamedTuple):
     replica: str
     stamps: Sequence[Stamp] | None = None
     """Who made each; None where the champion made all of them."""
+
+
+class Turn(NamedTuple):
+    """What one request is answered with: it stays the same from its first row to its last."""
+
+    generation: Generation
+    at: datetime
+    keys: Sequence[str] | None
+    whole: bool = False
+    """Whether one row that is not acceptable refuses them all."""
+    alone: bool = False
+    """Whether nobody but the champion may answer."""
+
+
+class Scored(NamedTuple):
+    """What became of a request's rows: the records of accepted ones, in order; the others."""
+
+    roles: Roles
+    predictions: pa.Table
+    rejected: list[Rejected]
+    flags: Mapping[int, Sequence[Finding]]
+    """What is odd about rows that were answered, by place."""
+    is_mixed: bool = False
+    """Whether another version than the champion may have answered some of them."""
+
+    def answered(self) -> list[dict[str, Any]]:
+        """Write the predictions as an answer holds them, with what is odd about their rows."""
+        columns = ["row_id", "prediction_id", "probability"]
+        shown: list[dict[str, Any]] = self.predictions.select(columns).to_pylist()
+        versions = self.predictions["version"].to_pylist() if self.is_mixed else []
+        name_others(shown, versions, self.roles.champion)
+        for place, findings in self.flags.items():
+            told = [{"column": finding.column, "why": finding.why} for finding in findings]
+            shown[place]["flags"] = told
+        return shown
 
 
 def predictions_table(
@@ -59,6 +96,15 @@ def predictions_table(
     )
 
 
+def name_others(
+    answers: Sequence[dict[str, Any]], versions: Sequence[str], champion: str | None
+) -> None:
+    """Name the version in answers that another one than the champion gave; none where all are."""
+    for answer, version in zip(answers, versions, strict=bool(versions)):
+        if version != champion:
+            answer["version"] = version
+
+
 def _stamped(made: Made, size: int) -> dict[str, pa.Array]:
     if made.stamps is None:
         alone = made.generation.alone
@@ -68,13 +114,13 @@ def _stamped(made: Made, size: int) -> dict[str, pa.Array]:
 
 
 def row_keys(
-    request: PredictRequest, ids: pa.ChunkedArray, positions: npt.NDArray[np.int64]
+    keys: Sequence[str] | None, ids: pa.ChunkedArray, positions: npt.NDArray[np.int64]
 ) -> list[str]:
-    """Give each accepted row its idempotency key."""
-    if request.idempotency_keys is None:
-        keys: list[str] = ids.to_pylist()
-        return keys
-    return [request.idempotency_keys[position] for position in positions]
+    """Give each accepted row its idempotency key: the one that was sent, or its id."""
+    if keys is None:
+        own: list[str] = ids.to_pylist()
+        return own
+    return [keys[position] for position in positions]
 
 
 def rejected_rows(quarantined: pa.Table) -> list[Rejected]:
@@ -95,3 +141,14 @@ def checked_probabilities(probabilities: npt.NDArray[np.float64]) -> npt.NDArray
     if not within.as_py():
         raise ArithmeticError("the version gave something that is no probability")
     return probabilities
+
+
+def none_scored(num_good: int, rejected: list[Rejected], whole: bool) -> Refused:
+    """Say why nothing was scored, of some good rows perhaps: 400 where whole requests are asked."""
+    num_rows = num_good + len(rejected)
+    if num_good or whole:
+        got = f"{len(rejected)} of {num_rows} are not acceptable and none was scored"
+        change = "mend those and send all of them again"
+        return Refused(400 if whole else 422, "rows", got, change).because(rejected)
+    got = f"none of {num_rows} rows is acceptable"
+    return Refused(422, "rows", got, "mend the rows, see rejected").because(rejected)

@@ -83,6 +83,18 @@ def test_rows_are_answered_and_logged(served: Served) -> None:
     assert ids <= set(tables.read("events")["flight_id"].to_pylist())
 
 
+def test_rows_are_explained_by_the_champion(served: Served) -> None:
+    rows = make_rows(served.config.contract, 2, first=5000)
+    answer = served.post("explain", {"rows": rows})
+    assert answer.status_code == 200, answer.text
+    predicted = served.post("predict", {"rows": rows}).json()["predictions"]
+    body = answer.json()
+    for one, prediction in zip(body["explanations"], predicted, strict=True):
+        assert abs(one["probability"] - prediction["probability"]) <= 1e-6
+        total = sum(each["attribution"] for each in one["attributions"])
+        assert abs(one["value"] - body["reference"]["value"] - total) <= one["tolerance"]
+
+
 def test_errors_keep_their_status_and_shape_behind_the_proxy(served: Served) -> None:
     answers = {
         400: served.post("predict", []),

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from app.contracts.shares import Shares
 from app.data.rowwise import FEW_ROWS
 from app.model.bundle import ModelBundle
 from app.serving.arms import Arms, salt_of
+from app.serving.arrowstream import write_stream
 from app.serving.residents import Generation
 from app.serving.rowpath import prediction_id
 from tests.serving_world import AT, give_roles, make_bundle, make_rows, make_table, put_version
@@ -140,7 +142,7 @@ def test_where_the_challenger_fails_the_champion_answers(
     held = {**current.bundles, challenger: lame}
     # As if the version had been admitted with this flaw: the follower leaves equal roles alone.
     residents._held = held
-    residents.current = Generation(current.roles, held)
+    residents.current = Generation(current.roles, held, residents.faults)
 
     predictions = ask_all(world, at_once)
 
@@ -156,6 +158,35 @@ def test_where_the_challenger_fails_the_champion_answers(
     assert {record["propensity"] for record in records} == {0.5}
     problems = world.client.get("/v1/flights/metadata").json()["problems"]
     assert "no usable answer for live rows" in problems[challenger]
+
+
+def test_who_asks_for_the_champion_by_name_gets_nobody_else(world: World) -> None:
+    contest(world, Shares(challenger=1.0))
+    table = make_table(world.config.contract, 3)
+
+    scored = world.replica.predictor.predict_table(table, version=world.champion)
+
+    assert scored.predictions["version"].to_pylist() == [world.champion] * 3
+    assert scored.predictions["propensity"].to_pylist() == [1.0] * 3
+    assert not any("version" in answer for answer in scored.answered())
+
+
+def test_a_stream_names_who_answered_each_row_where_they_differ(world: World) -> None:
+    challenger = contest(world, Shares(challenger=0.5))
+    rows = make_table(world.config.contract, NUM_ROWS)
+
+    answer = read(write_stream("flights", "r", world.replica.predictor.predict_table(rows)))
+    give_roles(world.ledger, "flights", world.champion)
+    wait_until(lambda: world.client.get("/readyz").json()["generation"] == 3)
+    plain = read(write_stream("flights", "r", world.replica.predictor.predict_table(rows)))
+
+    assert set(answer["version"].to_pylist()) == {world.champion, challenger}
+    assert "version" not in plain.column_names
+
+
+def read(stream: bytes) -> pa.Table:
+    with pa.ipc.open_stream(stream) as reader:
+        return reader.read_all()
 
 
 def test_a_challenger_without_a_share_answers_nothing(world: World, at_once: int) -> None:

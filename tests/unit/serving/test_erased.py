@@ -67,6 +67,9 @@ def test_a_request_about_an_erased_subject_is_refused_and_only_counted(world: Wo
     assert [ERASED] in quarantine["reasons"].to_pylist()
     pseudonym = Pseudonymiser(pseudonym_key(world.config)).one("N22222")
     assert pseudonym not in str([world.logged(name).to_pylist() for name in NAMES])
+    explained = world.client.post("/v1/flights/explain", json={"rows": rows}).json()
+    assert [row["row_id"] for row in explained["explanations"]] == ["row-0", "row-2"]
+    assert explained["rejected"] == [{"row": 1, "reasons": [ERASED]}]
 
 
 def test_an_outcome_of_an_erased_row_is_refused(world: World) -> None:

@@ -26,6 +26,9 @@ from app.model.bundle import ModelBundle
 from app.monitoring.performance import skewed_share
 from app.registry.artifacts import Artifacts
 from app.security.privacy import Pseudonymiser
+from app.serving.desk import Desk
+from app.serving.explain_messages import ExplainRequest
+from app.serving.explaining import Explaining
 from app.serving.messages import LabelsRequest, PredictRequest, Refused
 from app.serving.replica import Replica
 from app.serving.residents import VersionUnfit, check_fit
@@ -169,6 +172,21 @@ def test_what_was_served_is_what_history_gives_bit_for_bit(world: World) -> None
     # What the monitor asks: does the bundle give the logged prediction from the logged row?
     assert skewed_share(served, world.bundle.predict(logged)) == 0.0
     assert world.replica.predictor.online is not None
+
+
+def test_windows_are_explained_by_what_was_looked_up(world: World) -> None:
+    world.serve(every=timedelta(hours=40))
+    rows = world.live.slice(world.live.num_rows - 8, 8)
+    explaining = Explaining(world.replica.predictor, Desk(world.config.serving))
+    answer = explaining.explain(ExplainRequest(rows=as_json(rows)))
+    accepted, _ = world.replica.predictor.judge(as_json(rows))
+    for place, one in enumerate(answer["explanations"]):
+        told = {each["column"]: each for each in one["attributions"]}
+        assert abs(one["residual"]) <= one["tolerance"]
+        for name in NAMES:
+            assert told[name]["value"] == accepted[name][place].as_py()
+    shares = [each for one in answer["explanations"] for each in one["attributions"]]
+    assert sum(each["column"] in NAMES and each["attribution"] != 0 for each in shares) > 8
 
 
 def bits(values: pa.ChunkedArray) -> list[int | None]:

@@ -1,0 +1,40 @@
+"""Answer many rows at once: an Arrow IPC stream in, one out.
+
+The same rows as JSON get the same predictions; what is not accepted is told in the answer's schema.
+Knows a predictor and a response; knows nothing of the content of either.
+"""
+
+import uuid
+
+from fastapi import Request, Response
+
+from app.serving.arrowstream import read_stream, write_stream
+from app.serving.desk import Desk, refuse_encoded
+from app.serving.doors import charge
+from app.serving.precision import rounded_table
+from app.serving.predictor import Predictor
+
+ARROW = "application/vnd.apache.arrow.stream"
+
+
+async def predict_stream(predictor: Predictor, desk: Desk, request: Request) -> Response:
+    """Score the rows of a stream that are acceptable. Raises Refused as Predictor.predict does.
+
+    Raises Refused with 400 for a body that is no stream of the contract's columns.
+    """
+    config, serving = predictor.config, predictor.config.serving
+
+    def answer() -> Response:
+        max_bytes = int(serving.max_body_mb * 2**20)
+        bulk = read_stream(body, config.contract, serving.max_rows_per_request, max_bytes)
+        charge(request.scope, bulk.table.num_rows)
+        scored = predictor.predict_table(bulk.table, bulk.keys)
+        predictions = rounded_table(scored.predictions, serving.round_probability_digits)
+        scored = scored._replace(predictions=predictions)
+        request_id = bulk.request_id or uuid.uuid4().hex
+        return Response(write_stream(config.name, request_id, scored), media_type=ARROW)
+
+    refuse_encoded(request.scope)
+    with desk.place():
+        body = await desk.read(request.scope, request.receive, ARROW)
+        return await desk.work(answer)
