@@ -101,8 +101,10 @@ def register(config: Config, ledger: Ledger, digest: str, run: str) -> None:
     register_version(ledger, _version(config.name, digest, run))
 
 
-def give_roles(ledger: Ledger, model: str, champion: str, previous: str | None = None) -> Roles:
-    """Make a version the champion by a recorded decision."""
+def give_roles(
+    ledger: Ledger, model: str, champion: str, previous: str | None = None, **others: Any
+) -> Roles:
+    """Make a version the champion by a recorded decision; others may play other parts."""
     now = read_roles(ledger, model)
     epoch = take_epoch(ledger, steward_name(model))
     decision = Decision(
@@ -113,6 +115,7 @@ def give_roles(ledger: Ledger, model: str, champion: str, previous: str | None =
         epoch=epoch,
     )
     new = Roles(model=model, generation=now.generation, champion=champion, previous=previous)
+    new = new.model_copy(update=others)
     with ledger.transaction() as connection:
         record_decision(connection, decision, now.generation)
         return change_roles(connection, now.generation, new, decision.key, epoch, AT)

@@ -116,7 +116,7 @@ class Endpoint:
             self.tally.rejected += len(answer["rejected"])
             for item in answer.get("predictions", ()):
                 self.tally.probability[item["row_id"]] = item["probability"]
-                self.tally.version[item["row_id"]] = answer["version"]
+                self.tally.version[item["row_id"]] = item.get("version", answer["version"])
 
     def label(self, labels: list[dict[str, object]]) -> None:
         """Report outcomes."""

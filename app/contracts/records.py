@@ -7,13 +7,19 @@ client chose. Times are timezone-aware UTC. Shares are in 0..1.
 from datetime import datetime
 from typing import Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import (
+    AwareDatetime,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from app.contracts.figures import Evaluation as Evaluation
 from app.contracts.figures import Metric as Metric
 from app.contracts.figures import TaskEvaluation as TaskEvaluation
 from app.contracts.maturity import Maturity
 from app.contracts.rows import Frozen
+from app.contracts.shares import ONLY_CHAMPION, Shares
 
 Cause = Literal[
     "healthy",
@@ -135,6 +141,17 @@ class Roles(Frozen):
     previous: str | None = Field(None, description="Kept resident: the way back.")
     challenger: str | None = None
     decision: str | None = Field(None, description="The decision that made this generation.")
+    shares: Shares = Field(
+        ONLY_CHAMPION, description="What the challenger answers: nothing unless it is given."
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave out what nobody asked for: older records and newer ones read the same."""
+        written: dict[str, object] = write(self)
+        if self.shares == ONLY_CHAMPION:
+            written.pop("shares", None)
+        return written
 
 
 class ColumnDrift(Frozen):

@@ -104,6 +104,7 @@ STEPS: tuple[Step, ...] = (
                 PRIMARY KEY (model, day, caller, replica))""",
         ),
     ),
+    Step(4, "shares", ("ALTER TABLE roles ADD COLUMN shares TEXT",)),
 )
 
 

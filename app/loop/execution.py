@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Protocol
 
 from app.contracts.records import Action, Decision, GateReport, ModelVersion, Roles, WatchReport
+from app.contracts.shares import ONLY_CHAMPION
 from app.ledger.database import Ledger
 from app.ledger.decisions import complete_decision, open_decision, record_decision
 from app.ledger.epochs import check_epoch, steward_name
@@ -174,7 +175,7 @@ class Execution:
             roles = current_roles(connection, self.model)
             if roles.decision == decision.key and roles.challenger is not None:
                 # The promotion failed half way: replicas may drop the candidate.
-                dropped = roles.model_copy(update={"challenger": None})
+                dropped = _with_parts(roles, challenger=None)
                 change_roles(
                     connection, roles.generation, dropped, decision.key, self.epoch, decision.at
                 )
@@ -237,7 +238,7 @@ class Execution:
             return change_roles(
                 connection,
                 roles.generation,
-                roles.model_copy(update=changes),
+                _with_parts(roles, **changes),
                 decision.key,
                 self.epoch,
                 decision.at,
@@ -254,3 +255,8 @@ class Execution:
         if decision.action.candidate is None:
             raise StepFailed(f"{decision.key} names no candidate")
         return decision.action.candidate
+
+
+def _with_parts(roles: Roles, **changes: str | None) -> Roles:
+    """Give the parts anew: shares were meant for those who played them, and end with that."""
+    return roles.model_copy(update={"shares": ONLY_CHAMPION, **changes})

@@ -54,10 +54,13 @@ class FoldedNetwork:
         np.maximum(wide_BD, 0, out=wide_BD)
         np.minimum(wide_BD, 1, out=wide_BD)
         embedded = self._embedding[encoded.categories + self._first_code]
-        inputs_BI[:, len(self._source) :] = embedded.reshape(size, -1)
+        # Not -1: of no rows numpy cannot tell how wide they are.
+        rest = len(self._first) - len(self._source)
+        inputs_BI[:, len(self._source) :] = embedded.reshape(size, rest)
         hidden = inputs_BI @ self._first
         hidden += self._first_bias
-        hidden_KBH = hidden.reshape(size, self._num_members, -1).transpose(1, 0, 2)
+        each = hidden.shape[1] // self._num_members
+        hidden_KBH = hidden.reshape(size, self._num_members, each).transpose(1, 0, 2)
         np.maximum(hidden_KBH, 0, out=hidden_KBH)
         for weight_KHO, bias_K1O in self._rest:
             hidden_KBH = np.matmul(hidden_KBH, weight_KHO)

@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, Field
 from app.contracts.maturity import Estimate, Maturity
 from app.contracts.records import Evaluation
 from app.contracts.rows import TIMESTAMP, Frozen
+from app.contracts.shares import CHAMPION_ARMS
 from app.contracts.times import micros_in, micros_of
 from app.data.tables import Tables
 from app.monitoring.distinct import first, num_distinct, whole
@@ -25,7 +26,6 @@ from app.monitoring.outcomes import Outcomes, outcomes_of
 from app.monitoring.performance import realised
 from app.sections import MonitoringConfig
 
-CHAMPION = "champion"
 COLUMNS = (
     "idempotency_key", "row_id", "version", "arm", "probability", "prediction_time", "served_at"
 )  # fmt: skip
@@ -184,7 +184,8 @@ def _asked_for(made: pa.Table, question: Question) -> pa.Table:
         pc.less(times, micros_of(question.end)),
     )
     if question.version is None:
-        return made.filter(pc.and_(inside, pc.equal(made["arm"], CHAMPION)))
+        champions = pa.array(CHAMPION_ARMS, made["arm"].type)
+        return made.filter(pc.and_(inside, pc.is_in(made["arm"], champions)))
     return made.filter(pc.and_(inside, pc.equal(made["version"], question.version)))
 
 

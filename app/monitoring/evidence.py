@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from app.contracts.records import ColumnDrift, Evaluation, Evidence
 from app.contracts.rows import Contract
+from app.contracts.shares import CHAMPION_ARMS
 from app.contracts.times import MICROS_PER_DAY, micros_in, micros_of, moment
 from app.data.profile import CategoryBins, Histogram, Profile
 from app.monitoring.distinct import whole
@@ -69,7 +70,7 @@ def champion(state: FoldState, window: Window) -> str | None:
     Taken from the log, not from the roles now: what was served is what is judged, also in a replay.
     """
     rows = _answered(state, window)
-    rows = rows.filter(pc.equal(rows["arm"], "champion"))
+    rows = rows.filter(pc.is_in(rows["arm"], pa.array(CHAMPION_ARMS, rows["arm"].type)))
     if not rows.num_rows:
         return None
     latest = rows.filter(pc.equal(rows["generation"], pc.max(rows["generation"])))

@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from app.contracts.records import ModelVersion, Roles
+from app.contracts.shares import ONLY_CHAMPION, Shares
 from app.ledger.database import Ledger, UtcTime
 from app.ledger.decisions import DecisionMissing, find_decision
 from app.ledger.epochs import check_epoch, steward_name
@@ -47,6 +48,7 @@ ROLES = table(
     column("challenger", Text),
     column("decision", Text),
     column("at", UtcTime),
+    column("shares", Text),
 )
 _PARTS = ("champion", "previous", "challenger")
 
@@ -64,7 +66,7 @@ class RolesMoved(RuntimeError):
 
 
 class RolesRefused(ValueError):
-    """Roles that cannot be: an unknown version, or one playing two parts."""
+    """Roles that cannot be: an unknown version, one playing two parts, shares of nobody."""
 
 
 class RolesAt(NamedTuple):
@@ -164,7 +166,7 @@ def change_roles(
 
     `new.generation` and `new.decision` are set here. Raises Fenced for an old epoch, RolesMoved
     when the current generation is not the expected one, DecisionMissing without a recorded
-    decision, RolesRefused for an unregistered version.
+    decision, RolesRefused for an unregistered version, or for shares without who answers them.
     """
     check_epoch(connection, steward_name(new.model), epoch)
     if find_decision(connection, decision_key) is None:
@@ -179,7 +181,7 @@ def change_roles(
     written = new.model_copy(
         update={"generation": expected_generation + 1, "decision": decision_key}
     )
-    connection.execute(insert(ROLES).values(**written.model_dump(), at=at))
+    connection.execute(insert(ROLES).values(**_row(written), at=at))
     append(connection, new.model, "roles", written.model_dump(mode="json"), at)
     return written
 
@@ -204,12 +206,25 @@ def _refuse_impossible(connection: Connection, new: Roles) -> None:
         raise RolesRefused(
             f"roles of {new.model}: one version cannot play two parts, got {dict(named)}"
         )
+    if new.shares != ONLY_CHAMPION and (new.champion is None or new.challenger is None):
+        raise RolesRefused(
+            f"roles of {new.model}: shares need a champion and a challenger, got {dict(named)}; "
+            "name both or drop the shares"
+        )
     for part, digest in named:
         known = select(VERSIONS.c.run).where(
             VERSIONS.c.model == new.model, VERSIONS.c.digest == digest
         )
         if connection.execute(known).first() is None:
             raise RolesRefused(f"roles of {new.model}: {part} {digest} is not registered")
+
+
+def _row(roles: Roles) -> dict[str, Any]:
+    given = roles.shares != ONLY_CHAMPION
+    return {
+        **roles.model_dump(exclude={"shares"}),
+        "shares": roles.shares.model_dump_json() if given else None,
+    }
 
 
 def _version(row: Row[Any]) -> ModelVersion:
@@ -224,4 +239,5 @@ def _roles(row: Row[Any]) -> Roles:
         previous=row.previous,
         challenger=row.challenger,
         decision=row.decision,
+        shares=Shares.model_validate_json(row.shares) if row.shares else ONLY_CHAMPION,
     )

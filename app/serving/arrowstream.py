@@ -35,6 +35,7 @@ ANSWER = pa.schema(
         pa.field("probability", pa.float64(), nullable=False),
     ]
 )
+VERSION = pa.field("version", pa.string(), nullable=False)
 
 
 class Bulk(NamedTuple):
@@ -81,7 +82,8 @@ def write_stream(model: str, request_id: str, scored: Scored) -> bytes:
     """Write predictions as a stream; its schema's metadata says what made them.
 
     Metadata: model, version, generation, request_id, and `rejected`, a JSON list of the rows that
-    were not accepted: [{"row": place in the request, "reasons": [...]}].
+    were not accepted: [{"row": place in the request, "reasons": [...]}]. Where two versions may
+    have answered there is one more column, `version`: who answered the row.
     """
     roles: Roles = scored.roles
     metadata = {
@@ -91,10 +93,10 @@ def write_stream(model: str, request_id: str, scored: Scored) -> bytes:
         "request_id": request_id,
         "rejected": orjson.dumps([item.model_dump() for item in scored.rejected]),
     }
-    schema = ANSWER.with_metadata(metadata)
+    schema = (ANSWER.append(VERSION) if scored.is_mixed else ANSWER).with_metadata(metadata)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_table(scored.predictions.select(ANSWER.names).cast(schema))
+        writer.write_table(scored.predictions.select(schema.names).cast(schema))
     content: bytes = sink.getvalue().to_pybytes()
     return content
 

@@ -74,6 +74,9 @@ class Prediction(Strict):
     prediction_id: str
     probability: float = Field(ge=0, le=1)
     flags: list[Flag] | None = Field(None, description="Absent where nothing was found.")
+    version: str | None = Field(
+        None, description="Who answered this row, where it is not the version of the whole answer."
+    )
 
 
 class Rejected(Strict):
@@ -87,7 +90,9 @@ class PredictResponse(Strict):
     """Probabilities, what made them, and the rows that were not accepted."""
 
     model: str
-    version: str = Field(description="Digest of the model version that answered.")
+    version: str = Field(
+        description="Digest of the model version that answered, where a prediction names no other."
+    )
     generation: int
     request_id: str
     predictions: list[Prediction]
@@ -175,7 +180,9 @@ class Metadata(Strict):
     previous: str | None
     challenger: str | None
     resident: list[str]
-    problems: dict[str, str] = Field(description="Versions that cannot be loaded, with the reason.")
+    problems: dict[str, str] = Field(
+        description="Versions that cannot be loaded or failed, with why."
+    )
     captured: dict[str, int] = Field(description="Rows kept by this replica, by table.")
     shipped: dict[str, int] = Field(description="Of those, rows in the tables.")
     label: str

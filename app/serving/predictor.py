@@ -28,6 +28,7 @@ from app.security.tombstones import Tombstones
 from app.serving.arrivals import arrive, arrive_table
 from app.serving.arrivingcolumns import with_nullable
 from app.serving.capture import Spool, SpoolRefused
+from app.serving.dealing import deal_rows, deal_table
 from app.serving.guarding import Guard
 from app.serving.labelling import labels_table, read_labels
 from app.serving.lookups import refuse_unfilled, with_windows
@@ -38,13 +39,13 @@ from app.serving.messages import (
     Refused,
     Rejected,
 )
-from app.serving.residents import Bundle, Generation, Residents
+from app.serving.residents import Generation, Residents
 from app.serving.rowpath import RowPath
 from app.serving.tablepath import (
     Made,
     Scored,
     Turn,
-    checked_probabilities,
+    name_others,
     none_scored,
     predictions_table,
     rejected_rows,
@@ -82,10 +83,9 @@ class Predictor:
         or room to keep rows.
         """
         self._refuse_too_many("rows", len(request.rows))
-        generation, champion = self._champion()
-        at = self._now()
-        return self._few([request], generation, champion, at)[0] or self._predict_table(
-            request, Turn(generation, champion, at, request.idempotency_keys)
+        generation, at = self._generation(), self._now()
+        return self._few([request], generation, at)[0] or self._predict_table(
+            request, Turn(generation, at, request.idempotency_keys)
         )
 
     def predict_together(self, requests: Sequence[PredictRequest]) -> list[dict[str, Any] | None]:
@@ -94,8 +94,7 @@ class Predictor:
         A request that must go the longer way has None: ask `predict`. What is raised, see there,
         holds for all of them.
         """
-        generation, champion = self._champion()
-        return self._few(requests, generation, champion, self._now())
+        return self._few(requests, self._generation(), self._now())
 
     @property
     def is_prompt(self) -> bool:
@@ -103,11 +102,7 @@ class Predictor:
         return self.config.clock == "wall" and self._row_path.fits
 
     def _few(
-        self,
-        requests: Sequence[PredictRequest],
-        generation: Generation,
-        champion: Bundle,
-        at: datetime,
+        self, requests: Sequence[PredictRequest], generation: Generation, at: datetime
     ) -> list[dict[str, Any] | None]:
         """Score the rows of those requests that nothing is wrong with, without a table."""
         read = [self._read(request, at, generation) for request in requests]
@@ -116,10 +111,12 @@ class Predictor:
             return [None] * len(requests)
         together = [row for _, few in served for row in few]
         keys = [k for r, few in served for k in r.idempotency_keys or self._row_path.ids(few)]
-        probabilities = self._row_path.score(champion, together)
+        dealt, stamps = deal_rows(generation, self._row_path, together, keys, at)
         records, predictions = self._row_path.write(
-            together, probabilities, keys, generation, micros_of(at)
+            together, dealt, keys, generation, micros_of(at), stamps
         )
+        if stamps is not None:
+            name_others(predictions, [s.version for s in stamps], generation.roles.champion)
         self._keep(lambda: self.spool.append_values(records))
         left = iter(predictions)
         answers = (self._answer(r, generation, [*islice(left, len(few))], []) for r, few in served)
@@ -162,7 +159,8 @@ class Predictor:
         answers: Refused with 404 when it is not the champion. Otherwise raises as `predict` does.
         """
         self._refuse_too_many("rows", table.num_rows)
-        turn = Turn(*self._champion(version), self._now(), keys, whole)
+        alone = version is not None
+        turn = Turn(self._generation(version), self._now(), keys, whole, alone)
         contract = self.config.contract
         table = with_nullable(arrive_table(table, contract, turn.at, _new_id, keys), contract)
         checked = validate(table, contract, pseudonymiser=self.pseudonymiser)
@@ -184,15 +182,16 @@ class Predictor:
             raise none_scored(num_accepted + guarded.num_left, rejected, turn.whole)
         # The windows' values are logged too: what was used can be used again.
         accepted = with_windows(checked.accepted, contract, self.online, at)
-        probabilities = checked_probabilities(turn.champion.predict(guarded.for_model(accepted)))
-        events = self.tables.complete("events", accepted, at, SOURCE)
         keys = row_keys(turn.keys, checked.accepted[contract.id], checked.positions)
-        predictions = predictions_table(
-            contract, events, probabilities, keys, Made(turn.generation, at, self.replica)
-        )
+        seen = guarded.for_model(accepted)
+        dealt, stamps = deal_table(turn, contract.entity, seen, keys)
+        events = self.tables.complete("events", accepted, at, SOURCE)
+        made = Made(turn.generation, at, self.replica, stamps)
+        predictions = predictions_table(contract, events, dealt, keys, made)
         kept |= {"events": events, "predictions": predictions}
         self._keep(lambda: self.spool.append(kept))
-        return Scored(turn.generation.roles, predictions, rejected, guarded.flags)
+        is_mixed, roles = stamps is not None, turn.generation.roles
+        return Scored(roles, predictions, rejected, guarded.flags, is_mixed)
 
     def _answer(
         self,
@@ -245,7 +244,7 @@ class Predictor:
 
     def readiness(self) -> Readiness:
         """Say who answers. Raises Refused with 503 while nobody does."""
-        generation, _ = self._champion()
+        generation = self._generation()
         if self.online is not None:
             refuse_unfilled(self.online)
         return Readiness(
@@ -262,11 +261,10 @@ class Predictor:
     def _guard(self) -> Guard:
         return Guard(self.config.contract, self.config.serving.guard, self.pseudonymiser)
 
-    def _champion(self, version: str | None = None) -> tuple[Generation, Bundle]:
+    def _generation(self, version: str | None = None) -> Generation:
         """Take one reference to the generation: it stays the same for the whole request."""
         generation = self.residents.current
-        champion = generation.champion if generation else None
-        if generation is None or champion is None:
+        if generation is None or generation.champion is None:
             told = "; ".join(f"{key[:12]}: {why}" for key, why in self.residents.problems.items())
             got = f"no champion is resident yet{f' ({told})' if told else ''}"
             change = "train and promote a first version, or try again later"
@@ -274,7 +272,7 @@ class Predictor:
         if version not in (None, generation.roles.champion):
             got, change = f"version {version[:80]}", "ask for the champion, or for no version"
             raise Refused(404, "version", got, change)
-        return generation, champion
+        return generation
 
     def _now(self) -> datetime:
         try:

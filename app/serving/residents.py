@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,10 +18,14 @@ import pyarrow as pa
 
 from app.contracts.records import Roles
 from app.contracts.rows import Column, Contract
+from app.contracts.shares import ONLY_CHAMPION
 from app.contracts.targets import refuse_other_target
+from app.contracts.times import micros_in
 from app.contracts.windows import refuse_other_windows
 from app.data.features import Encoder
 from app.data.profile import Profile
+from app.serving.arms import Stamp, salt_of
+from app.serving.faults import Faults
 from app.serving.loading import Loading, StillLoading
 
 logger = logging.getLogger(__name__)
@@ -65,11 +70,35 @@ class Generation:
 
     roles: Roles
     bundles: Mapping[str, Bundle] = field(default_factory=dict)
+    faults: Faults = field(default_factory=Faults)
 
     @property
     def champion(self) -> Bundle | None:
         """The version that answers, when there is one and it is resident."""
         return self.bundles.get(self.roles.champion) if self.roles.champion else None
+
+    @property
+    def sure_champion(self) -> Bundle:
+        """The version that answers, of a generation that is known to have it."""
+        champion = self.champion
+        assert champion is not None, "a generation that answers has a champion"
+        return champion
+
+    @cached_property
+    def alone(self) -> Stamp:
+        """What records say where the champion answers alone."""
+        return Stamp(str(self.roles.champion), self.roles.generation, "champion", 1.0)
+
+    @cached_property
+    def salt(self) -> bytes | None:
+        """Salt of the experiment under way; None where the champion answers alone.
+
+        A challenger that is not resident here gets no share here.
+        """
+        challenger = self.roles.challenger
+        if self.roles.shares == ONLY_CHAMPION or challenger not in self.bundles:
+            return None
+        return salt_of(self.roles.model, str(challenger))
 
 
 class Residents:
@@ -89,6 +118,7 @@ class Residents:
         self._held: dict[str, Bundle] = {}
         self._retry_at: dict[str, float] = {}
         self._failed: dict[str, str] = {}
+        self.faults = Faults()
         self.current: Generation | None = None
 
     def advance(self, roles: Roles, steady_seconds: float) -> bool:
@@ -98,6 +128,7 @@ class Residents:
         generation stays. A version that failed is tried again after five seconds; one that is still
         loading is waited for a moment, once, and asked for each time.
         """
+        self.faults.tell(steady_seconds)
         current = self.current
         if current is not None and roles.generation < current.roles.generation:
             return False
@@ -111,18 +142,20 @@ class Residents:
         self._asked_at = {key: at for key, at in self._asked_at.items() if key in wanted}
         if roles.champion and roles.champion not in self._held:
             return False
+        self.faults.keep(wanted)
         # Only now may the versions of the last generation go.
         self._held = {digest: self._held[digest] for digest in wanted if digest in self._held}
         if current is not None and current.roles == roles and current.bundles == self._held:
             return False
-        self.current = Generation(roles, self._held)
+        # A copy: what is admitted later is another set of versions, not a change of this one.
+        self.current = Generation(roles, dict(self._held), self.faults)
         logger.info("generation %d: champion %s", roles.generation, roles.champion)
         return True
 
     @property
     def problems(self) -> dict[str, str]:
-        """Versions that cannot be loaded, with the reason."""
-        return dict(self._failed)
+        """Versions that cannot be loaded or that failed over live rows, with the reason."""
+        return {**self.faults.problems, **self._failed}
 
     def _admit(self, digest: str, steady_seconds: float) -> None:
         """Load and try one version; hold it, or the reason why not, or ask again next time."""
@@ -150,8 +183,8 @@ def check_fit(bundle: Bundle, contract: Contract) -> None:
     """Warm a version up on golden rows and refuse it when its answers cannot be trusted.
 
     Raises VersionUnfit when it needs columns that requests do not have, predicts something else
-    than they ask, when an answer is no probability, or when a row's answer depends on the rows
-    beside it.
+    than they ask, when an answer is no probability, when a row's answer depends on the rows beside
+    it, or when a row that is read value by value is answered otherwise than in a table.
     """
     given = {column.name: column for column in (*contract.columns, *contract.derived)}
     for column in bundle.contract.features:
@@ -180,6 +213,27 @@ def check_fit(bundle: Bundle, contract: Contract) -> None:
     worst = float(np.max(np.abs(alone - together)))
     if worst > TOLERANCE:
         raise VersionUnfit(f"a row's probability moves by {worst:.2g} with the rows beside it")
+    plain = np.asarray(bundle.predict_rows(plain_rows(rows), rows.column_names))
+    if plain.shape != together.shape:
+        raise VersionUnfit(
+            f"expected {rows.num_rows} probabilities of rows value by value, got {plain.shape}"
+        )
+    # Written so that what is no number is not near either.
+    if not np.all(np.abs(plain - together) <= TOLERANCE):
+        raise VersionUnfit(
+            f"rows value by value have other probabilities than in a table: {plain.tolist()} and "
+            f"{together.tolist()}"
+        )
+
+
+def plain_rows(rows: pa.Table) -> list[list[Any]]:
+    """Give a table's rows as plain values: numbers, texts, microseconds since 1970, or None."""
+    columns = (
+        micros_in(column) if pa.types.is_timestamp(column.type) else column
+        for column in rows.columns
+    )
+    cells = [column.to_pylist() for column in columns]
+    return [list(row) for row in zip(*cells, strict=True)]
 
 
 def golden_rows(contract: Contract) -> pa.Table:

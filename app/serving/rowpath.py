@@ -6,7 +6,8 @@ contract and versions; knows nothing of HTTP, Ray, SQL, files or time.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any
 
 from app.contracts.rows import Contract
@@ -15,9 +16,9 @@ from app.data.forgetting import identity_columns
 from app.data.goodrows import GoodRows, PlainRow
 from app.security.privacy import Pseudonymiser
 from app.security.tombstones import Tombstones
+from app.serving.arms import Stamp
 from app.serving.residents import Bundle, Generation
 
-ARM = "champion"
 Records = dict[str, list[list[Any]]]
 
 
@@ -53,40 +54,45 @@ class RowPath:
                 return None
         return read
 
-    def score(self, champion: Bundle, rows: list[PlainRow]) -> list[float]:
+    def score(self, bundle: Bundle, rows: list[PlainRow]) -> list[float]:
         """Give a probability a row. Raises ArithmeticError for what is no probability."""
-        probabilities: list[float] = champion.predict_rows(rows, self._names).tolist()
+        probabilities: list[float] = bundle.predict_rows(rows, self._names).tolist()
         for probability in probabilities:
             if not 0.0 <= probability <= 1.0:
-                raise ArithmeticError("the champion gave something that is no probability")
+                raise ArithmeticError("the version gave something that is no probability")
         return probabilities
 
     def ids(self, rows: Sequence[PlainRow]) -> list[str]:
         """Give the rows' ids, which are their keys where a client sends none."""
         return [row[self._id] for row in rows]
 
+    def entities(self, rows: Sequence[PlainRow]) -> list[str | None]:
+        """Give who each row is about; None where the row does not say."""
+        return [None if self._entity is None else row[self._entity] for row in rows]
+
     def write(
         self,
         rows: list[PlainRow],
-        probabilities: list[float],
+        probabilities: Iterable[float],
         keys: Sequence[str],
         generation: Generation,
         at: int,
+        stamps: Sequence[Stamp] | None = None,
     ) -> tuple[Records, list[dict[str, Any]]]:
         """Give what to keep, by table, and what to answer, a row each.
 
-        `at` is microseconds since 1970.
+        `at` is microseconds since 1970. Without stamps the champion answered all of them.
         """
-        version, number = str(generation.roles.champion), generation.roles.generation
+        made = repeat(generation.alone, len(rows)) if stamps is None else stamps
         events, predictions, answers = [], [], []
-        for row, probability, key in zip(rows, probabilities, keys, strict=True):
+        for row, probability, key, stamp in zip(rows, probabilities, keys, made, strict=True):
             row_id = row[self._id]
-            name = prediction_id(version, key)
+            name = prediction_id(stamp.version, key)
             asked = row[self._time] - self._lead
             entity = None if self._entity is None else row[self._entity]
-            made = (version, number, ARM, 1.0, probability)
             events.append([*row, asked, LIVE_SOURCE, at])
-            predictions.append([name, key, row_id, entity, *made, asked, at, self._replica])
+            end = (probability, asked, at, self._replica)
+            predictions.append([name, key, row_id, entity, *stamp, *end])
             answers.append({"row_id": row_id, "prediction_id": name, "probability": probability})
         return {"events": events, "predictions": predictions}, answers
 

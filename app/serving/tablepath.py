@@ -4,7 +4,7 @@ What a request of many rows needs, or one whose rows are not plainly good. Knows
 knows nothing of HTTP, Ray, SQL or files.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -15,10 +15,11 @@ import pyarrow.compute as pc
 
 from app.contracts.records import Roles
 from app.contracts.rows import TIMESTAMP, Contract
+from app.serving.arms import Stamp
 from app.serving.guards import Finding
 from app.serving.messages import Refused, Rejected
-from app.serving.residents import Bundle, Generation
-from app.serving.rowpath import ARM, prediction_id
+from app.serving.residents import Generation
+from app.serving.rowpath import prediction_id
 
 
 class Made(NamedTuple):
@@ -27,17 +28,20 @@ class Made(NamedTuple):
     generation: Generation
     at: datetime
     replica: str
+    stamps: Sequence[Stamp] | None = None
+    """Who made each; None where the champion made all of them."""
 
 
 class Turn(NamedTuple):
     """What one request is answered with: it stays the same from its first row to its last."""
 
     generation: Generation
-    champion: Bundle
     at: datetime
     keys: Sequence[str] | None
     whole: bool = False
     """Whether one row that is not acceptable refuses them all."""
+    alone: bool = False
+    """Whether nobody but the champion may answer."""
 
 
 class Scored(NamedTuple):
@@ -48,11 +52,15 @@ class Scored(NamedTuple):
     rejected: list[Rejected]
     flags: Mapping[int, Sequence[Finding]]
     """What is odd about rows that were answered, by place."""
+    is_mixed: bool = False
+    """Whether another version than the champion may have answered some of them."""
 
     def answered(self) -> list[dict[str, Any]]:
         """Write the predictions as an answer holds them, with what is odd about their rows."""
         columns = ["row_id", "prediction_id", "probability"]
         shown: list[dict[str, Any]] = self.predictions.select(columns).to_pylist()
+        versions = self.predictions["version"].to_pylist() if self.is_mixed else []
+        name_others(shown, versions, self.roles.champion)
         for place, findings in self.flags.items():
             told = [{"column": finding.column, "why": finding.why} for finding in findings]
             shown[place]["flags"] = told
@@ -62,30 +70,47 @@ class Scored(NamedTuple):
 def predictions_table(
     contract: Contract,
     events: pa.Table,
-    probabilities: npt.NDArray[np.float64],
+    probabilities: Iterable[float],
     keys: Sequence[str],
     made: Made,
 ) -> pa.Table:
     """Write the predictions of rows, one a row."""
-    roles, size = made.generation.roles, events.num_rows
-    version = str(roles.champion)
+    size = events.num_rows
+    columns = _stamped(made, size)
+    versions = columns["version"].to_pylist()
     entity = events[contract.entity] if contract.entity else pa.nulls(size, pa.string())
     return pa.table(
         {
-            "prediction_id": [prediction_id(version, key) for key in keys],
+            "prediction_id": [
+                prediction_id(version, key) for version, key in zip(versions, keys, strict=True)
+            ],
             "idempotency_key": keys,
             "row_id": events[contract.id],
             "entity": entity,
-            "version": pa.repeat(version, size),
-            "generation": pa.repeat(roles.generation, size),
-            "arm": pa.repeat(ARM, size),
-            "propensity": pa.repeat(1.0, size),
+            **columns,
             "probability": probabilities,
             "prediction_time": events["prediction_time"],
             "served_at": pa.repeat(pa.scalar(made.at, TIMESTAMP), size),
             "replica": pa.repeat(made.replica, size),
         }
     )
+
+
+def name_others(
+    answers: Sequence[dict[str, Any]], versions: Sequence[str], champion: str | None
+) -> None:
+    """Name the version in answers that another one than the champion gave; none where all are."""
+    for answer, version in zip(answers, versions, strict=bool(versions)):
+        if version != champion:
+            answer["version"] = version
+
+
+def _stamped(made: Made, size: int) -> dict[str, pa.Array]:
+    if made.stamps is None:
+        alone = made.generation.alone
+        return {name: pa.repeat(value, size) for name, value in alone._asdict().items()}
+    columns = zip(*made.stamps, strict=True)
+    return {name: pa.array(cells) for name, cells in zip(Stamp._fields, columns, strict=True)}
 
 
 def row_keys(
@@ -114,7 +139,7 @@ def checked_probabilities(probabilities: npt.NDArray[np.float64]) -> npt.NDArray
         pc.and_(pc.greater_equal(probabilities, 0.0), pc.less_equal(probabilities, 1.0))
     )
     if not within.as_py():
-        raise ArithmeticError("the champion gave something that is no probability")
+        raise ArithmeticError("the version gave something that is no probability")
     return probabilities
 
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from app.contracts.records import Decision
+from app.contracts.shares import Shares
 from app.data.tables import open_tables
 from app.ledger.clock import drive_clock
 from app.ledger.decisions import open_decision, read_decisions
@@ -13,7 +14,7 @@ from app.ledger.progress import read_progress
 from app.ledger.states import read_state
 from app.loop.policy import Facts
 from app.loop.stewardship import MAX_TRIES, Steward
-from app.registry.store import read_roles, roles_history
+from app.registry.store import change_roles, read_roles, register_version, roles_history
 from tests.unit.loop.world import (
     START,
     World,
@@ -138,6 +139,25 @@ def test_a_candidate_that_replicas_cannot_load_never_becomes_champion(tmp_path):
     assert champions - {None} == {first}
     assert read_roles(loop.ledger, "flights").challenger is None
     assert loop.state.phase == "observe"
+
+
+def test_a_promotion_ends_the_contest_under_way(tmp_path):
+    loop = Operation(tmp_path)
+    loop.week()
+    rival = register_version(loop.ledger, version("rival")).digest
+    roles = read_roles(loop.ledger, "flights")
+    contest = roles.model_copy(update={"challenger": rival, "shares": Shares(challenger=0.5)})
+    with loop.ledger.transaction() as connection:
+        key, epoch = loop.decisions[-1].key, loop.steward._epoch
+        change_roles(connection, roles.generation, contest, key, epoch, START)
+    loop.week(**DRIFTED)
+
+    assert loop.week(**DRIFTED)[:3] == ["retrain", "gate", "promote"]
+
+    after = [roles for _, roles in roles_history(loop.ledger, "flights")]
+    assert after[-1].champion not in (rival, roles.champion)
+    # Neither as the one to be loaded nor as champion has the candidate the rival's share.
+    assert [roles.shares for roles in after[-2:]] == [Shares(), Shares()]
 
 
 def test_broken_data_alerts_once_and_trains_nothing(tmp_path):

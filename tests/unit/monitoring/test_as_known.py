@@ -168,6 +168,20 @@ def test_the_champions_answer_unless_a_version_is_asked_for(logs: Logs) -> None:
     assert ask(both, day(5), version="v0").num_predictions == 0
 
 
+def test_the_champions_answers_are_those_of_control_group_and_fallback_too(logs: Logs) -> None:
+    size = logs.predictions.num_rows
+    arms = [("champion", "holdout", "fallback")[i % 3] for i in range(size)]
+    place = logs.predictions.schema.get_field_index("arm")
+    mixed = replace(logs, predictions=logs.predictions.set_column(place, "arm", pa.array(arms)))
+    explored = replace(
+        logs,
+        predictions=logs.predictions.set_column(place, "arm", pa.array(["exploration"] * size)),
+    )
+
+    assert ask(mixed, day(5)) == ask(logs, day(5))
+    assert ask(explored, day(5)).num_predictions == 0
+
+
 def test_repeated_predictions_and_any_order_give_the_same_answer(logs: Logs) -> None:
     draw = np.random.default_rng(4)
     twice = pa.concat_tables([logs.predictions, logs.predictions.slice(30, 90)])

@@ -160,6 +160,17 @@ def test_a_challenger_is_never_judged_as_champion() -> None:
     )
 
 
+def test_where_the_champion_answers_only_the_control_group_it_is_still_known() -> None:
+    logs = make_day(0)
+    arms = pa.array(["challenger"] * 20 + ["holdout"] * 20)
+    versions = pa.array(["v9"] * 20 + ["v1"] * 20)
+    mixed = with_columns(logs.predictions, arm=arms, version=versions)
+
+    state = Run().fold(replace(logs, predictions=mixed)).state
+
+    assert champion(state, Window(day(0), day(1))) == "v1"
+
+
 def test_rows_served_after_the_window_ended_are_for_the_next_one() -> None:
     logs = make_day(0)
     served = pa.array([day(1.5)] * 40, pa.timestamp("us", tz="UTC"))

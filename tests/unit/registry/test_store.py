@@ -1,6 +1,7 @@
 import pytest
 
 from app.contracts.records import Action, Decision, Roles
+from app.contracts.shares import Ramp, Shares
 from app.ledger.database import open_ledger
 from app.ledger.decisions import DecisionMissing, record_decision
 from app.ledger.epochs import Fenced, steward_name, take_epoch
@@ -71,6 +72,25 @@ def test_roles_begin_empty_and_count_their_generations(ledger):
     assert history == [A.digest, B.digest]
 
 
+def test_shares_are_kept_with_their_generation_and_only_with_it(ledger):
+    register_version(ledger, B)
+    shares = Shares(
+        challenger=0.5,
+        ramp=Ramp(from_share=0.1, began_at=START, seconds=600),
+        holdout=0.1,
+        exploration=0.05,
+    )
+    contest = change(ledger, champion=A.digest, challenger=B.digest, shares=shares)
+    assert read_roles(ledger, "flights") == contest
+    change(ledger, expected=1, champion=B.digest)
+
+    history = [roles.shares for _, roles in roles_history(ledger, "flights")]
+
+    assert history == [shares, Shares()]
+    journalled = [e.payload for e in entries(ledger, "flights") if e.kind == "roles"]
+    assert ["shares" in payload for payload in journalled] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
@@ -79,6 +99,8 @@ def test_roles_begin_empty_and_count_their_generations(ledger):
         ({"epoch": 2, "champion": A.digest}, Fenced),
         ({"champion": B.digest}, RolesRefused),
         ({"champion": A.digest, "previous": A.digest}, RolesRefused),
+        ({"champion": A.digest, "shares": Shares(challenger=0.5)}, RolesRefused),
+        ({"challenger": A.digest, "shares": Shares(holdout=0.5)}, RolesRefused),
     ],
 )
 def test_roles_that_may_not_be_change_nothing(ledger, changes, error):

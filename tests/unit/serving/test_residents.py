@@ -1,6 +1,7 @@
 """Residents: which versions may answer, and when the switch happens."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import pytest
 from app.config import Config
 from app.contracts.records import Roles
 from app.contracts.rows import Contract
+from app.contracts.shares import Shares
 from app.serving.residents import RETRY_SECONDS, Residents, VersionUnfit, check_fit, golden_rows
 from tests.serving_world import make_bundle
 
@@ -22,6 +24,22 @@ class Answers:
     ) -> None:
         self.contract = contract
         self.predict = rule
+
+    def predict_rows(
+        self, rows: Sequence[Sequence[Any]], names: Sequence[str]
+    ) -> npt.NDArray[np.float64]:
+        """Answer as a table of as many rows."""
+        return self.predict(pa.table({"row": range(len(rows))}))
+
+
+class Forgetful(Answers):
+    """A version that answers rows of plain values by another rule."""
+
+    def predict_rows(
+        self, rows: Sequence[Sequence[Any]], names: Sequence[str]
+    ) -> npt.NDArray[np.float64]:
+        """Miss the answer by a little."""
+        return super().predict_rows(rows, names) + 1e-4
 
 
 def half(table: pa.Table) -> npt.NDArray[np.float64]:
@@ -168,6 +186,37 @@ def test_answers_that_cannot_be_trusted_are_refused(
 ) -> None:
     with pytest.raises(VersionUnfit, match=reason):
         check_fit(Answers(contract, rule), contract)
+
+
+def test_answers_that_differ_between_rows_and_tables_are_refused(contract: Contract) -> None:
+    with pytest.raises(VersionUnfit, match="value by value have other probabilities"):
+        check_fit(Forgetful(contract, half), contract)
+
+
+def test_a_challenger_takes_part_only_once_it_is_resident(contract: Contract) -> None:
+    shelf = Shelf(contract, "a")
+    residents = Residents(contract, shelf.load)
+    contest = roles(1, "a").model_copy(update={"challenger": "b", "shares": Shares(challenger=0.5)})
+    residents.advance(contest, 0.0)
+    assert residents.current is not None
+    assert residents.current.salt is None
+
+    shelf.bundles["b"] = Answers(contract, half)
+    residents.advance(contest, RETRY_SECONDS)
+
+    assert residents.current.salt is not None
+
+
+def test_faults_over_live_rows_are_problems_until_the_version_leaves(contract: Contract) -> None:
+    residents = Residents(contract, Shelf(contract, "a", "b").load)
+    residents.advance(roles(1, "a", previous="b"), 0.0)
+
+    residents.faults.note("b", 3, ArithmeticError("row 7 is no number"))
+
+    told = "no usable answer for live rows: ArithmeticError, see the log"
+    assert residents.problems == {"b": told}
+    residents.advance(roles(2, "a"), 1.0)
+    assert residents.problems == {}
 
 
 def test_a_version_made_for_other_columns_is_refused(contract: Contract) -> None:
