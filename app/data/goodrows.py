@@ -2,7 +2,7 @@
 
 A served row is alone, and judging columns of one value each costs many times what they hold. What
 is not plainly good is left to whole columns, which say why: there is one judge of what is wrong.
-Knows parsed JSON and the contract; knows nothing of rules, of ids seen before, or of reasons.
+Knows parsed JSON and the contract; knows nothing of ids seen before, or of reasons.
 """
 
 import sys
@@ -14,6 +14,7 @@ import pyarrow as pa
 from app.contracts.rows import Column, Contract
 from app.contracts.times import micros_of
 from app.data.cells import JSON_READERS
+from app.data.rowrules import RowRules
 
 Reader = Callable[[object], object]
 # A row's values in the contract's order: float, text, microseconds since 1970, or None.
@@ -33,6 +34,7 @@ class GoodRows:
         self._schema, self._types = contract.schema, contract.schema.types
         self._known = contract.by_name.keys()
         self._readers = [(column.name, _reader(column)) for column in contract.columns]
+        self._rules = RowRules(contract)
         self._unique = [self._schema.get_field_index(column.name) for column in contract.unique]
 
     def values(self, rows: Sequence[object]) -> list[PlainRow] | None:
@@ -45,6 +47,8 @@ class GoodRows:
                 get = row.get
                 read.append([reader(get(name)) for name, reader in self._readers])
         except (ValueError, OverflowError):
+            return None
+        if not all(map(self._rules.hold, read)):
             return None
         return None if len(rows) > 1 and self._repeats(read) else read
 

@@ -125,7 +125,7 @@ def validate_rows(
     reader, a few rows with nothing wrong about them take a shorter way to the same outcome.
     """
     if good is not None and seen_ids is None and len(rows) <= FEW_ROWS:
-        accepted = _all_good(rows, contract, good)
+        accepted = good.read(rows)
         if accepted is not None:
             if pseudonymiser is not None:
                 accepted = pseudonymiser.protect(accepted, contract)
@@ -155,16 +155,6 @@ def validate_rows(
     }
     batch = _Batch(len(rows), cells, raw, reasons, frozenset(broken))
     return _settle(batch, contract, seen_ids, pseudonymiser)
-
-
-def _all_good(rows: Sequence[object], contract: Contract, good: GoodRows) -> pa.Table | None:
-    """Read rows that neither their values nor a rule speak against; None where something does."""
-    typed = good.read(rows)
-    if typed is None:
-        return None
-    reasons = Reasons()
-    add_broken_rules(typed, contract, reasons, frozenset())
-    return None if reasons.by_row else typed
 
 
 def _complain_of_others(

@@ -35,8 +35,8 @@ class RowPath:
         self._personal = [places[name] for name in contract.personal]
         self._identities = [places[name] for name in identity_columns(contract)]
         self._lead = round(contract.lead_minutes * 60_000_000)
-        # Rules and windows are judged and looked up by column.
-        self.fits = not contract.rules and not contract.windows
+        # Windows are looked up by column.
+        self.fits = not contract.windows
         self._replica, self._pseudonymiser = replica, pseudonymiser
 
     def read(self, rows: Sequence[object], erased: Tombstones) -> list[PlainRow] | None:
