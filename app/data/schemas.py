@@ -10,13 +10,14 @@ import pyarrow as pa
 
 from app.contracts.rows import TIMESTAMP, Contract
 
-TableName = Literal["events", "quarantine", "predictions", "labels"]
-NAMES: tuple[TableName, ...] = ("events", "quarantine", "predictions", "labels")
+TableName = Literal["events", "quarantine", "predictions", "labels", "shadows"]
+NAMES: tuple[TableName, ...] = ("events", "quarantine", "predictions", "labels", "shadows")
 ARRIVAL: dict[TableName, str] = {
     "events": "ingested_at",
     "quarantine": "ingested_at",
     "predictions": "served_at",
     "labels": "received_at",
+    "shadows": "served_at",
 }
 
 
@@ -55,6 +56,15 @@ def table_schemas(contract: Contract) -> dict[TableName, pa.Schema]:
                 *fields(("source", text)),
             ]
         ),
+        # What a shadow version says of rows that others have answered; nobody was told.
+        "shadows": pa.schema(
+            [
+                *fields(("prediction_id", text), ("idempotency_key", text), ("row_id", text)),
+                *fields(("entity", text), nullable=True),
+                *fields(("version", text), ("generation", pa.int64()), ("probability", real)),
+                *fields(("prediction_time", moment), ("served_at", moment), ("replica", text)),
+            ]
+        ),
     }
 
 
@@ -77,16 +87,15 @@ def private_columns(contract: Contract) -> dict[TableName, tuple[str, ...]]:
         return names if role in private else ()
 
     times = where(contract.event_time, "prediction_time")
+    # A client may take the row's id as the key of its request.
+    ids = where(contract.id, "row_id", "idempotency_key")
+    answers = (*ids, *where(contract.entity, "entity"), *times)
     return {
         "events": (*(c.name for c in columns if c.name in private), *times),
         "quarantine": ("row", "reasons"),
-        "predictions": (
-            # A client may take the row's id as the key of its request.
-            *where(contract.id, "row_id", "idempotency_key"),
-            *where(contract.entity, "entity"),
-            *times,
-        ),
+        "predictions": answers,
         "labels": where(contract.id, "row_id"),
+        "shadows": answers,
     }
 
 
