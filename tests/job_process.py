@@ -1,9 +1,12 @@
 """A job in a process of its own, as a person runs it: what may be killed, and what it prints."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +40,17 @@ def finish_job(process: subprocess.Popen[str], log: Path, seconds: float) -> dic
     assert process.returncode == 0, log.read_text()[-3000:]
     record: dict[str, Any] = json.loads(output.splitlines()[-1])
     return record
+
+
+@contextlib.contextmanager
+def serve_job(config: Path, log: Path) -> Iterator[str]:
+    """Run the job that serves, with a cluster of its own; give the URL that it says."""
+    job = start_job("deploy", config, log, RAY_AUTH_MODE="disabled")
+    try:
+        assert job.stdout is not None
+        line = job.stdout.readline()
+        assert line, log.read_text()[-3000:]
+        yield json.loads(line)["url"]
+    finally:
+        job.send_signal(signal.SIGTERM)
+        job.wait(120)

@@ -13,6 +13,7 @@ from app.serving.desk import Desk, refuse_encoded
 from app.serving.doors import charge
 from app.serving.precision import rounded_table
 from app.serving.predictor import Predictor
+from app.serving.retries import Namer
 
 ARROW = "application/vnd.apache.arrow.stream"
 
@@ -28,7 +29,9 @@ async def predict_stream(predictor: Predictor, desk: Desk, request: Request) -> 
         max_bytes = int(serving.max_body_mb * 2**20)
         bulk = read_stream(body, config.contract, serving.max_rows_per_request, max_bytes)
         charge(request.scope, bulk.table.num_rows)
-        scored = predictor.predict_table(bulk.table, bulk.keys)
+        # A second try by the edge names the same rows.
+        keys = bulk.keys or Namer(config.contract).keys(bulk.table, body, request.scope["headers"])
+        scored = predictor.predict_table(bulk.table, keys)
         predictions = rounded_table(scored.predictions, serving.round_probability_digits)
         scored = scored._replace(predictions=predictions)
         request_id = bulk.request_id or uuid.uuid4().hex

@@ -5,6 +5,7 @@ last generation stays. The machine's clocks are parameters.
 """
 
 import logging
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -33,13 +34,18 @@ class Follower:
         residents: Residents,
         also: Callable[[], object] = lambda: None,
     ) -> None:
-        """Follow for one replica; `also` is called at each tick, before it acknowledges."""
+        """Follow for one replica; `also` is called at each tick, before it acknowledges.
+
+        `settled` is set once the replica answers, or it is known that it cannot: no version is the
+        champion, or the champion is unfit.
+        """
         self._also = also
         self._ledger = ledger
         self._model = model
         self._replica = replica
         self._residents = residents
         self._said: tuple[object, ...] | None = None
+        self.settled = threading.Event()
         self._say_again_at = 0.0
 
     def tick(self, wall: float, steady: float) -> None:
@@ -49,8 +55,11 @@ class Follower:
         SQLAlchemyError when the ledger is away; the residents then stay as they are.
         """
         self._also()
-        self._residents.advance(read_roles(self._ledger, self._model), steady)
+        roles = read_roles(self._ledger, self._model)
+        self._residents.advance(roles, steady)
         current = self._residents.current
+        if current is not None or not roles.champion or roles.champion in self._residents.problems:
+            self.settled.set()
         generation = current.roles.generation if current else 0
         resident = sorted(current.bundles) if current else []
         problems = self._residents.problems
@@ -82,9 +91,15 @@ class FollowerThread:
         self._healthy = True
         self._rounds = Rounds("follower", self._round, 0.0)
 
-    def start(self) -> None:
-        """Follow in the background."""
+    def start(self, settle_seconds: float) -> None:
+        """Follow in the background; return when it is settled who answers, or after so long.
+
+        A replica that takes requests before its champion is there would refuse them, next to others
+        that answer.
+        """
         self._rounds.start()
+        if not self._follower.settled.wait(settle_seconds):
+            logger.warning("no champion is resident after %g s; going on", settle_seconds)
 
     def stop(self) -> None:
         """End the thread and take the replica off the list."""

@@ -41,6 +41,7 @@ from app.serving.precision import rounded_table
 from app.serving.protocol import read_infer, write_infer
 from app.serving.refusals import INFERENCE, Handler, guarded
 from app.serving.replica import Replica, ReplicaUnwell
+from app.serving.retries import Namer
 
 BINARY = "application/octet-stream"
 HEADER_NAME = "Inference-Header-Content-Length"
@@ -66,6 +67,7 @@ class Inference:
         self._predictor = replica.predictor
         self._model = replica.predictor.config.name
         self._desk = desk
+        self._namer = Namer(replica.predictor.config.contract)
 
     async def live(self, request: Request) -> Response:
         """Say whether the process lives."""
@@ -111,7 +113,9 @@ class Inference:
         asked = read_infer(body, header_length, config.contract, config.name, most)
         charge(request.scope, asked.table.num_rows)
         version = request.path_params.get("version")
-        scored = self._predictor.predict_table(asked.table, asked.keys, whole=True, version=version)
+        # A second try by the edge names the same rows.
+        keys = asked.keys or self._namer.keys(asked.table, body, request.scope["headers"])
+        scored = self._predictor.predict_table(asked.table, keys, whole=True, version=version)
         predictions = rounded_table(scored.predictions, config.serving.round_probability_digits)
         content, length = write_infer(asked, config.name, scored.roles, predictions)
         if length is None:

@@ -27,8 +27,12 @@ from app.serving.following import Follower, FollowerThread, LedgerClock
 from app.serving.messages import Metadata, Refused
 from app.serving.predictor import Predictor
 from app.serving.residents import Residents
+from app.serving.scaling import Latencies
 from app.serving.shipping import Shipper
 from app.serving.upkeep import Upkeep, open_online
+
+# A champion is loaded in less than a second or two; the ledger may be away for a while.
+SETTLE_SECONDS = 60.0
 
 
 class ReplicaUnwell(RuntimeError):
@@ -48,6 +52,8 @@ class Replica:
         tables = open_tables(config)
         self._config = config
         self._wall = wall
+        self.steady = steady
+        self.latencies = Latencies()
         self._spool = _open_spool(config, tables)
         erased = TombstoneWatch(self._ledger, config.name, Tombstones(pseudonym_key(config)))
         self._shipper = Shipper(
@@ -94,8 +100,11 @@ class Replica:
         return FollowerThread(follower, every, wall=self._wall, steady=steady)
 
     def start(self) -> None:
-        """Follow the roles and ship in the background."""
-        self._following.start()
+        """Follow the roles and ship in the background; returns when a champion is resident.
+
+        Or when there is none, or none that fits, or after a minute.
+        """
+        self._following.start(SETTLE_SECONDS)
         self._shipper.start()
         if self._upkeep is not None:
             self._upkeep.start()

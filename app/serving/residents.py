@@ -1,8 +1,8 @@
 """Hold the versions that a replica may answer with, and switch between them by one reference.
 
-A version is loaded, tried on golden rows and only then shown to requests; one that fails is
-reported and never takes traffic. Knows bundles and roles; knows nothing of SQL, HTTP or Ray. Time
-is a parameter, in seconds of any steady clock.
+A version is loaded, tried on golden rows and only then shown to requests; one that fails or hangs
+is reported and never takes traffic. Knows bundles and roles; knows nothing of SQL, HTTP or Ray.
+Time is a parameter, in seconds of any steady clock.
 """
 
 import logging
@@ -26,9 +26,12 @@ from app.data.features import Encoder
 from app.data.profile import Profile
 from app.serving.arms import Stamp, salt_of
 from app.serving.faults import Faults
+from app.serving.loading import Loading, StillLoading
 
 logger = logging.getLogger(__name__)
 RETRY_SECONDS = 5.0
+# What takes longer is told as a problem; should it come after all, it is welcome.
+HANGS_SECONDS = 60.0
 TOLERANCE = 1e-6
 GOLDEN_TIME = datetime(2013, 1, 1, 12, tzinfo=UTC)
 
@@ -109,7 +112,14 @@ class Residents:
     def __init__(self, contract: Contract, load: Callable[[str], Bundle]) -> None:
         """`load` gives the bundle of a digest, verified, or raises."""
         self._contract = contract
-        self._load = load
+
+        def load_and_try(digest: str) -> Bundle:
+            bundle = load(digest)
+            check_fit(bundle, contract)
+            return bundle
+
+        self._loading = Loading(load_and_try)
+        self._asked_at: dict[str, float] = {}
         self._held: dict[str, Bundle] = {}
         self._retry_at: dict[str, float] = {}
         self._failed: dict[str, str] = {}
@@ -120,7 +130,8 @@ class Residents:
         """Follow roles that were read just now. Returns whether `current` has changed.
 
         Older roles than the current ones are ignored. While the champion is not resident the last
-        generation stays. A version that failed is tried again after five seconds.
+        generation stays. A version that failed is tried again after five seconds; one that is still
+        loading is waited for a moment, once, and asked for each time.
         """
         self.faults.tell(steady_seconds)
         current = self.current
@@ -134,6 +145,7 @@ class Residents:
             ):
                 self._admit(digest, steady_seconds)
         self._failed = {digest: self._failed[digest] for digest in wanted if digest in self._failed}
+        self._asked_at = {key: at for key, at in self._asked_at.items() if key in wanted}
         if roles.champion and roles.champion not in self._held:
             return False
         self.faults.keep(wanted)
@@ -152,16 +164,22 @@ class Residents:
         return {**self.faults.problems, **self._failed}
 
     def _admit(self, digest: str, steady_seconds: float) -> None:
-        """Load and try one version; hold it, or the reason why not."""
+        """Load and try one version; hold it, or the reason why not, or ask again next time."""
+        waited = steady_seconds - self._asked_at.setdefault(digest, steady_seconds)
         try:
-            bundle = self._load(digest)
-            check_fit(bundle, self._contract)
+            bundle = self._loading.get(digest)
+        except StillLoading:
+            if waited >= HANGS_SECONDS:
+                self._failed[digest] = f"not loaded in {HANGS_SECONDS:g} s"
+            return
         # A foreign artifact can raise anything; it must not end the thread that follows the roles.
         except Exception as error:
             logger.exception("version %s cannot serve", digest)
             self._failed[digest] = f"{type(error).__name__}: {error}"
             self._retry_at[digest] = steady_seconds + RETRY_SECONDS
+            self._asked_at.pop(digest)
             return
+        self._asked_at.pop(digest)
         self._failed.pop(digest, None)
         self._retry_at.pop(digest, None)
         self._held[digest] = bundle

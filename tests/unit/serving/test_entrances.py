@@ -37,7 +37,7 @@ def routes_of(routes: list[BaseRoute]) -> list[tuple[str, str]]:
 def application(world: World) -> FastAPI:
     """Build what lies behind the doors."""
     desk = Desk(world.config.serving)
-    return build_routes(world.replica, desk, Predicting(world.replica.predictor, desk))
+    return build_routes(world.replica, desk, Predicting(world.replica, desk))
 
 
 def test_every_route_of_the_endpoint_has_an_entrance(world: World) -> None:

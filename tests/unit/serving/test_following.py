@@ -1,7 +1,9 @@
 """Following the ledger: acknowledgements, heartbeats, and a ledger that goes away."""
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -15,6 +17,7 @@ from app.registry.artifacts import Artifacts
 from app.registry.store import Replica, live_replicas
 from app.serving.following import HEARTBEAT_SECONDS, Follower, LedgerClock
 from app.serving.predictor import ClockUnknown
+from app.serving.replica import Replica as RunningReplica
 from app.serving.residents import Residents
 from tests.serving_world import AT, give_roles, put_version
 
@@ -140,3 +143,34 @@ def test_a_driven_clock_that_cannot_be_read_is_unknown_and_a_wall_clock_goes_on(
     assert LedgerClock(ledger, on_the_wall, wall=lambda: 60.0)() == datetime(
         1970, 1, 1, 0, 1, tzinfo=UTC
     )
+
+
+def test_it_is_settled_that_nobody_answers_when_the_champion_is_unfit(
+    flights: Config, ledger: Ledger, follower: Follower
+) -> None:
+    digest = put_version(flights, ledger, seed=1)
+    (flights.artifacts_path / digest / "weights.safetensors").write_bytes(b"altered")
+    give_roles(ledger, "flights", digest)
+    assert not follower.settled.is_set()
+    follower.tick(1000.0, 0.0)
+    assert follower.settled.is_set()
+
+
+def test_a_replica_takes_no_request_before_its_champion_is_there(
+    flights: Config, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = put_version(flights, ledger, seed=1)
+    give_roles(ledger, "flights", digest)
+    load = ModelBundle.load
+
+    def load_slowly(*given: Any) -> ModelBundle:
+        time.sleep(1.5)
+        return load(*given)
+
+    monkeypatch.setattr(ModelBundle, "load", load_slowly)
+    replica = RunningReplica(flights, wall=time.time, steady=time.monotonic)
+    replica.start()
+    try:
+        assert replica.predictor.readiness().version == digest
+    finally:
+        replica.stop()

@@ -1,0 +1,83 @@
+"""One replica in a process of its own, as Serve hosts it but without Ray: what may be killed.
+
+Run as `python -m tests.replica_process CONFIG PORT [--die-before-answer]`.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import torch
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.config import load_config
+from app.serving.api import build_api
+from app.serving.replica import Replica
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class DiesBeforeItAnswers:
+    """Ends its process, as SIGKILL does, when a row is kept and its answer is about to be sent."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def last_words(message: Message) -> None:
+            if scope["method"] == "POST":
+                os.kill(os.getpid(), signal.SIGKILL)
+            await send(message)
+
+        await self._app(scope, receive, last_words if scope["type"] == "http" else send)
+
+
+@contextlib.contextmanager
+def run_replica(
+    config: Path, port: int, log: Path, *arguments: str
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a replica that answers with a champion, and end it in good order."""
+    command = [sys.executable, "-m", "tests.replica_process", str(config), str(port), *arguments]
+    with log.open("ab") as told:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=told, stderr=told)
+    try:
+        _await_champion(process, port, log)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _await_champion(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        assert process.poll() is None, log.read_text()[-3000:]
+        assert time.monotonic() < deadline, log.read_text()[-3000:]
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200:
+                return
+        time.sleep(0.1)
+
+
+def main(config: str, port: str, *arguments: str) -> None:
+    torch.set_num_threads(1)
+    replica = Replica(load_config(config), wall=time.time, steady=time.monotonic)
+    replica.start()
+    app = build_api(replica)
+    if arguments == ("--die-before-answer",):
+        app = DiesBeforeItAnswers(app)
+    try:
+        uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="warning", lifespan="off")
+    finally:
+        replica.stop()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
