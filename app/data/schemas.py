@@ -23,12 +23,13 @@ ARRIVAL: dict[TableName, str] = {
 
 def table_schemas(contract: Contract) -> dict[TableName, pa.Schema]:
     """Build the Arrow schema of every table."""
-
-    def fields(*given: tuple[str, pa.DataType], nullable: bool = False) -> list[pa.Field]:
-        return [pa.field(name, kind, nullable=nullable) for name, kind in given]
-
-    text, real, moment = pa.string(), pa.float64(), TIMESTAMP
+    fields, text, real, moment = _fields, pa.string(), pa.float64(), TIMESTAMP
     arrival = fields(("source", text), ("ingested_at", moment))
+    about = [
+        *fields(("prediction_id", text), ("idempotency_key", text), ("row_id", text)),
+        *fields(("entity", text), nullable=True),
+    ]
+    made = fields(("prediction_time", moment), ("served_at", moment), ("replica", text))
     return {
         "events": pa.schema(
             [*contract.complete_schema, *fields(("prediction_time", moment)), *arrival]
@@ -41,11 +42,10 @@ def table_schemas(contract: Contract) -> dict[TableName, pa.Schema]:
         ),
         "predictions": pa.schema(
             [
-                *fields(("prediction_id", text), ("idempotency_key", text), ("row_id", text)),
-                *fields(("entity", text), nullable=True),
+                *about,
                 *fields(("version", text), ("generation", pa.int64()), ("arm", text)),
                 *fields(("propensity", real), ("probability", real)),
-                *fields(("prediction_time", moment), ("served_at", moment), ("replica", text)),
+                *made,
             ]
         ),
         "labels": pa.schema(
@@ -59,13 +59,16 @@ def table_schemas(contract: Contract) -> dict[TableName, pa.Schema]:
         # What a shadow version says of rows that others have answered; nobody was told.
         "shadows": pa.schema(
             [
-                *fields(("prediction_id", text), ("idempotency_key", text), ("row_id", text)),
-                *fields(("entity", text), nullable=True),
+                *about,
                 *fields(("version", text), ("generation", pa.int64()), ("probability", real)),
-                *fields(("prediction_time", moment), ("served_at", moment), ("replica", text)),
+                *made,
             ]
         ),
     }
+
+
+def _fields(*given: tuple[str, pa.DataType], nullable: bool = False) -> list[pa.Field]:
+    return [pa.field(name, kind, nullable=nullable) for name, kind in given]
 
 
 def window_columns(contract: Contract) -> dict[TableName, tuple[str, ...]]:
