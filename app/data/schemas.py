@@ -29,6 +29,7 @@ def table_schemas(contract: Contract) -> dict[TableName, pa.Schema]:
         *fields(("prediction_id", text), ("idempotency_key", text), ("row_id", text)),
         *fields(("entity", text), nullable=True),
     ]
+    by = fields(("version", text), ("generation", pa.int64()))
     made = fields(("prediction_time", moment), ("served_at", moment), ("replica", text))
     return {
         "events": pa.schema(
@@ -43,8 +44,8 @@ def table_schemas(contract: Contract) -> dict[TableName, pa.Schema]:
         "predictions": pa.schema(
             [
                 *about,
-                *fields(("version", text), ("generation", pa.int64()), ("arm", text)),
-                *fields(("propensity", real), ("probability", real)),
+                *by,
+                *fields(("arm", text), ("propensity", real), ("probability", real)),
                 *made,
             ]
         ),
@@ -57,13 +58,7 @@ def table_schemas(contract: Contract) -> dict[TableName, pa.Schema]:
             ]
         ),
         # What a shadow version says of rows that others have answered; nobody was told.
-        "shadows": pa.schema(
-            [
-                *about,
-                *fields(("version", text), ("generation", pa.int64()), ("probability", real)),
-                *made,
-            ]
-        ),
+        "shadows": pa.schema([*about, *by, *fields(("probability", real)), *made]),
     }
 
 
