@@ -75,6 +75,8 @@ def role_of(digest: str, roles: Roles) -> Role:
         return "champion"
     if digest == roles.challenger:
         return "challenger"
+    if digest == roles.shadow:
+        return "shadow"
     return "previous" if digest == roles.previous else "none"
 
 

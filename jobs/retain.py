@@ -41,7 +41,10 @@ def run(config: Config, wall: datetime) -> dict[str, object]:
         before = tables.version(name)
         tables.compact(name, config.tables.small_bytes, config.tables.max_small_files)
         pinned = _pinned(snapshots, name)
-        needs = Needs(pinned, wall - keep, fold.offsets.get(name, -1) if fold else None)
+        # The monitor reads no shadows: it keeps none of their files from going.
+        is_read = fold is not None and name != "shadows"
+        read_until = fold.offsets.get(name, -1) if fold and is_read else None
+        needs = Needs(pinned, wall - keep, read_until)
         retained = retain(tables, name, needs)
         done[name] = {
             "compacted": tables.version(name) > before,

@@ -27,6 +27,7 @@ from app.ledger.database import Ledger, open_ledger
 from app.ledger.evidence import record_fold
 from app.monitoring.fold import Batch, fold
 from app.monitoring.state import FoldState, pack
+from app.monitoring.tail import READING_ORDER
 from app.registry.store import register_version
 from app.sections import EncryptionConfig, ServingConfig, SourceConfig
 from app.security.privacy import Pseudonymiser
@@ -173,6 +174,7 @@ def bring_in(world: World, rows: pa.Table, commit: int) -> None:
     events = tables.complete("events", checked.accepted, at, "serving" if commit % 2 else "test")
     tables.append("events", events)
     tables.append("predictions", _predictions(events, at))
+    tables.append("shadows", _shadows(events, at))
     tables.append("labels", _labels(events, at, label=commit % 2))
     tables.append("labels", _labels(events.slice(0, 5), at + timedelta(days=1), label=0))
 
@@ -195,6 +197,13 @@ def _predictions(events: pa.Table, at: datetime) -> pa.Table:
             "replica": ["test"] * size,
         }
     )
+
+
+def _shadows(events: pa.Table, at: datetime) -> pa.Table:
+    """What another version says of them, told nobody."""
+    names = [f"shadow-of-{row}" for row in events["order"].to_pylist()]
+    rows = _predictions(events, at).drop_columns(["arm", "propensity"])
+    return rows.set_column(0, "prediction_id", pa.array(names))
 
 
 def _labels(events: pa.Table, at: datetime, label: int) -> pa.Table:
@@ -221,6 +230,7 @@ def _leave_in_spool(world: World, rows: pa.Table) -> None:
     schemas = {name: tables.schema(name) for name in NAMES}
     spool = Spool(world.config.spool_path, schemas, keyring=tables.sealing.for_new)
     spool.append({"events": events, "predictions": _predictions(events, NOW)})
+    spool.append({"shadows": _shadows(events, NOW)})
     spool.append({"labels": _labels(events, NOW, label=1)})
     spool.close()
 
@@ -234,9 +244,9 @@ def _score(world: World, subjects: range) -> None:
 
 def _remember(world: World) -> None:
     """Leave a monitor's memory in the ledger."""
-    batch = Batch(**{name: world.tables.read(name) for name in NAMES})
+    batch = Batch(**{name: world.tables.read(name) for name in READING_ORDER})
     state = fold(FoldState.empty(CONTRACT), batch, CONTRACT)
-    offsets = {name: world.tables.version(name) for name in NAMES}
+    offsets = {name: world.tables.version(name) for name in READING_ORDER}
     record_fold(world.ledger, world.config.name, (), offsets, pack(state), NOW, {})
 
 

@@ -177,6 +177,8 @@ def _facts(status: Status) -> list[tuple[str, str]]:
                   f"all sent before {status.watermark:%Y-%m-%d %H:%M}"),
         ("champion", f"{_short(roles.champion)}, generation {roles.generation}, "
                      f"previous {_short(roles.previous)}, challenger {_short(roles.challenger)}"),
+        ("shares", roles.shares.told(status.now)),
+        ("shadow", _short(roles.shadow)),
         ("replicas", ", ".join(_replica_text(replica) for replica in status.replicas) or "none"),
         ("log", f"{status.num_predictions:,} predictions, {status.num_labels:,} labels "
                 f"({status.num_unknown_labels:,} for unknown ids), "

@@ -140,6 +140,7 @@ class Roles(Frozen):
     champion: str | None = None
     previous: str | None = Field(None, description="Kept resident: the way back.")
     challenger: str | None = None
+    shadow: str | None = Field(None, description="Scores what others have answered; never answers.")
     decision: str | None = Field(None, description="The decision that made this generation.")
     shares: Shares = Field(
         ONLY_CHAMPION, description="What the challenger answers: nothing unless it is given."
@@ -151,6 +152,8 @@ class Roles(Frozen):
         written: dict[str, object] = write(self)
         if self.shares == ONLY_CHAMPION:
             written.pop("shares", None)
+        if self.shadow is None:
+            written.pop("shadow", None)
         return written
 
 

@@ -67,5 +67,17 @@ class Shares(Frozen):
         begin = self.ramp.from_share
         return begin + (self.challenger - begin) * max(gone, 0.0)
 
+    def told(self, at: datetime) -> str:
+        """Say for people who is answered how at a time.
+
+        >>> noon = datetime.fromisoformat("2013-04-01T12:00:00Z")
+        >>> Shares(challenger=0.2, holdout=0.1).told(noon)
+        'challenger 20.0% of entities, hold-out 10.0%, exploration 0.0% of requests'
+        """
+        return (
+            f"challenger {self.challenger_at(at):.1%} of entities, hold-out {self.holdout:.1%}, "
+            f"exploration {self.exploration:.1%} of requests"
+        )
+
 
 ONLY_CHAMPION = Shares()

@@ -28,6 +28,8 @@ from app.security.tombstones import Tombstones
 ERASED = "row is about a subject whose data was erased; its content is withheld"
 WITHHELD_ROW = f'{{"row":"{WITHHELD}"}}'
 ROW_ID = "row_id"
+# Tables of what was said of rows: they go with their events.
+ANSWERS: tuple[TableName, ...] = ("predictions", "shadows")
 NO_POSITION = -1
 WORDS = re.compile(r"[^\s\"',;(){}\[\]]+")
 # A shorter word outside of the columns that name subjects may be anything: 17 is also a weight.
@@ -49,7 +51,7 @@ def about_erased(name: TableName, rows: pa.Table, contract: Contract, erased: To
     """Tell which rows of a table are about erased subjects or were erased, booleans [rows]."""
     if name == "events":
         return events_erased(rows, contract, erased)
-    if name == "predictions":
+    if name in ANSWERS:
         return erased.subjects_in(rows["entity"]) | erased.rows_in(rows[ROW_ID])
     if name == "labels":
         return erased.rows_in(rows[ROW_ID])
@@ -168,7 +170,7 @@ def forget_captured(
         table: TableName = name  # type: ignore[assignment]  # A spool has the names of tables.
         found = about_erased(table, rows, contract, erased)
         left[name] = rows.filter(pa.array(~found))
-        if name != "predictions":
+        if name not in ANSWERS:
             gone = rows.filter(pa.array(found)).rename_columns({ARRIVAL[table]: "ingested_at"})
             refused.append(_withheld(gone, schema))
     if counted := [rows for rows in refused if rows.num_rows]:
@@ -186,9 +188,9 @@ def captured_ids(
     if "events" in captured:
         found = pa.array(events_erased(captured["events"], contract, erased))
         ids.update(captured["events"][contract.id].filter(found).to_pylist())
-    if "predictions" in captured:
-        found = pa.array(erased.subjects_in(captured["predictions"]["entity"]))
-        ids.update(captured["predictions"][ROW_ID].filter(found).to_pylist())
+    for rows in (captured[name] for name in ANSWERS if name in captured):
+        found = pa.array(erased.subjects_in(rows["entity"]))
+        ids.update(rows[ROW_ID].filter(found).to_pylist())
     return frozenset(ids)
 
 

@@ -10,24 +10,27 @@ import pyarrow as pa
 
 from app.contracts.rows import TIMESTAMP, Contract
 
-TableName = Literal["events", "quarantine", "predictions", "labels"]
-NAMES: tuple[TableName, ...] = ("events", "quarantine", "predictions", "labels")
+TableName = Literal["events", "quarantine", "predictions", "labels", "shadows"]
+NAMES: tuple[TableName, ...] = ("events", "quarantine", "predictions", "labels", "shadows")
 ARRIVAL: dict[TableName, str] = {
     "events": "ingested_at",
     "quarantine": "ingested_at",
     "predictions": "served_at",
     "labels": "received_at",
+    "shadows": "served_at",
 }
 
 
 def table_schemas(contract: Contract) -> dict[TableName, pa.Schema]:
     """Build the Arrow schema of every table."""
-
-    def fields(*given: tuple[str, pa.DataType], nullable: bool = False) -> list[pa.Field]:
-        return [pa.field(name, kind, nullable=nullable) for name, kind in given]
-
-    text, real, moment = pa.string(), pa.float64(), TIMESTAMP
+    fields, text, real, moment = _fields, pa.string(), pa.float64(), TIMESTAMP
     arrival = fields(("source", text), ("ingested_at", moment))
+    about = [
+        *fields(("prediction_id", text), ("idempotency_key", text), ("row_id", text)),
+        *fields(("entity", text), nullable=True),
+    ]
+    by = fields(("version", text), ("generation", pa.int64()))
+    made = fields(("prediction_time", moment), ("served_at", moment), ("replica", text))
     return {
         "events": pa.schema(
             [*contract.complete_schema, *fields(("prediction_time", moment)), *arrival]
@@ -40,11 +43,10 @@ def table_schemas(contract: Contract) -> dict[TableName, pa.Schema]:
         ),
         "predictions": pa.schema(
             [
-                *fields(("prediction_id", text), ("idempotency_key", text), ("row_id", text)),
-                *fields(("entity", text), nullable=True),
-                *fields(("version", text), ("generation", pa.int64()), ("arm", text)),
-                *fields(("propensity", real), ("probability", real)),
-                *fields(("prediction_time", moment), ("served_at", moment), ("replica", text)),
+                *about,
+                *by,
+                *fields(("arm", text), ("propensity", real), ("probability", real)),
+                *made,
             ]
         ),
         "labels": pa.schema(
@@ -55,7 +57,13 @@ def table_schemas(contract: Contract) -> dict[TableName, pa.Schema]:
                 *fields(("source", text)),
             ]
         ),
+        # What a shadow version says of rows that others have answered; nobody was told.
+        "shadows": pa.schema([*about, *by, *fields(("probability", real)), *made]),
     }
+
+
+def _fields(*given: tuple[str, pa.DataType], nullable: bool = False) -> list[pa.Field]:
+    return [pa.field(name, kind, nullable=nullable) for name, kind in given]
 
 
 def window_columns(contract: Contract) -> dict[TableName, tuple[str, ...]]:
@@ -77,16 +85,15 @@ def private_columns(contract: Contract) -> dict[TableName, tuple[str, ...]]:
         return names if role in private else ()
 
     times = where(contract.event_time, "prediction_time")
+    # A client may take the row's id as the key of its request.
+    ids = where(contract.id, "row_id", "idempotency_key")
+    answers = (*ids, *where(contract.entity, "entity"), *times)
     return {
         "events": (*(c.name for c in columns if c.name in private), *times),
         "quarantine": ("row", "reasons"),
-        "predictions": (
-            # A client may take the row's id as the key of its request.
-            *where(contract.id, "row_id", "idempotency_key"),
-            *where(contract.entity, "entity"),
-            *times,
-        ),
+        "predictions": answers,
         "labels": where(contract.id, "row_id"),
+        "shadows": answers,
     }
 
 

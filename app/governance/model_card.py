@@ -15,7 +15,7 @@ from app.contracts.evaluations import EvaluationReport
 from app.contracts.records import Evaluation, ModelVersion, TaskEvaluation
 from app.contracts.rows import Contract, Frozen, Privacy
 
-Role = Literal["champion", "challenger", "previous", "none"]
+Role = Literal["champion", "challenger", "previous", "shadow", "none"]
 NOT_STATED = "Not stated. State it in the configuration, under card.{key}."
 OPTIMISM = (
     "These rows chose the number of epochs and fitted the calibrator, so that every figure here is "

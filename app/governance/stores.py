@@ -26,6 +26,7 @@ from app.serving.segments import CLOSED, DAMAGED, OPEN, read_segment
 KEYS: dict[TableName, tuple[str, ...]] = {
     "events": ("prediction_time", "source"),
     "predictions": ("prediction_id",),
+    "shadows": ("prediction_id",),
     "labels": (ROW_ID, "label", "known_at", "received_at"),
     "quarantine": ("row", "position", "source"),
 }

@@ -8,7 +8,7 @@ is not the subject's.
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from app.data.forgetting import ROW_ID, QuarantineReader, events_erased
+from app.data.forgetting import ANSWERS, ROW_ID, QuarantineReader, events_erased
 from app.data.tables import Tables
 from app.governance.stores import look_through
 from app.security.tombstones import Tombstones
@@ -42,7 +42,8 @@ def _prediction_ids(tables: Tables, erased: Tombstones) -> set[str]:
         found = pa.array(erased.subjects_in(part["entity"]))
         ids.update(part[ROW_ID].filter(found).to_pylist())
 
-    look_through(tables, "predictions", look)
+    for name in ANSWERS:
+        look_through(tables, name, look)
     return ids
 
 

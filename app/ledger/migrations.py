@@ -105,6 +105,7 @@ STEPS: tuple[Step, ...] = (
         ),
     ),
     Step(4, "shares", ("ALTER TABLE roles ADD COLUMN shares TEXT",)),
+    Step(5, "shadow", ("ALTER TABLE roles ADD COLUMN shadow TEXT",)),
 )
 
 

@@ -258,5 +258,9 @@ class Execution:
 
 
 def _with_parts(roles: Roles, **changes: str | None) -> Roles:
-    """Give the parts anew: shares were meant for those who played them, and end with that."""
-    return roles.model_copy(update={"shares": ONLY_CHAMPION, **changes})
+    """Give the parts anew: shares were meant for those who played them, and end with that.
+
+    A shadow stays, unless it is given another part.
+    """
+    shadow = None if roles.shadow in changes.values() else roles.shadow
+    return roles.model_copy(update={"shares": ONLY_CHAMPION, "shadow": shadow, **changes})

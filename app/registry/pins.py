@@ -16,7 +16,7 @@ def live_snapshots(ledger: Ledger, model: str, since: datetime) -> list[DatasetV
     A version that is new may still be gated: its snapshot is scored again by the gate.
     """
     roles = read_roles(ledger, model)
-    playing = {roles.champion, roles.previous, roles.challenger}
+    playing = {roles.champion, roles.previous, roles.challenger, roles.shadow}
     return [
         version.dataset
         for version in list_versions(ledger, model)

@@ -49,8 +49,9 @@ ROLES = table(
     column("decision", Text),
     column("at", UtcTime),
     column("shares", Text),
+    column("shadow", Text),
 )
-_PARTS = ("champion", "previous", "challenger")
+_PARTS = ("champion", "previous", "challenger", "shadow")
 
 
 class VersionUnknown(ValueError):
@@ -238,6 +239,7 @@ def _roles(row: Row[Any]) -> Roles:
         champion=row.champion,
         previous=row.previous,
         challenger=row.challenger,
+        shadow=row.shadow,
         decision=row.decision,
         shares=Shares.model_validate_json(row.shares) if row.shares else ONLY_CHAMPION,
     )

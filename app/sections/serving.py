@@ -65,4 +65,9 @@ class ServingConfig(Frozen):
         description="Digits of the probabilities in answers, all where absent: the fewer, the more "
         "questions it takes to copy the model. What is logged is never rounded.",
     )
+    shadow_max_rows: int = Field(
+        10_000,
+        ge=1,
+        description="So many answered rows wait for a shadow version; what comes then is dropped.",
+    )
     guard: GuardConfig = GuardConfig()

@@ -5,6 +5,7 @@ them.
 """
 
 import hashlib
+import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -14,6 +15,11 @@ import pyarrow.compute as pc
 from app.contracts.rows import TIMESTAMP, Contract
 
 ID_BYTES = 12
+
+
+def new_id() -> str:
+    """Make an id for a row that came without one."""
+    return f"r_{uuid.uuid4().hex}"
 
 
 def arrive(

@@ -25,7 +25,7 @@ from app.data.tables import Tables
 from app.data.validation import Validated, validate, validate_rows
 from app.security.privacy import Pseudonymiser
 from app.security.tombstones import Tombstones
-from app.serving.arrivals import arrive, arrive_table
+from app.serving.arrivals import arrive, arrive_table, new_id
 from app.serving.arrivingcolumns import with_nullable
 from app.serving.capture import Spool, SpoolRefused
 from app.serving.dealing import deal_rows, deal_table
@@ -41,11 +41,11 @@ from app.serving.messages import (
 )
 from app.serving.residents import Generation, Residents
 from app.serving.rowpath import RowPath
+from app.serving.shadowing import Shadowing
 from app.serving.tablepath import (
     Made,
     Scored,
     Turn,
-    name_others,
     none_scored,
     predictions_table,
     rejected_rows,
@@ -115,9 +115,8 @@ class Predictor:
         records, predictions = self._row_path.write(
             together, dealt, keys, generation, micros_of(at), stamps
         )
-        if stamps is not None:
-            name_others(predictions, [s.version for s in stamps], generation.roles.champion)
         self._keep(lambda: self.spool.append_values(records))
+        self.shadowing.offer(generation, together, records["predictions"])
         left = iter(predictions)
         answers = (self._answer(r, generation, [*islice(left, len(few))], []) for r, few in served)
         return [None if few is None else next(answers) for few in read]
@@ -132,7 +131,7 @@ class Predictor:
         return None if rows and self._guard.finds(generation, rows) else rows
 
     def _arrived(self, request: PredictRequest, at: datetime) -> Sequence[object]:
-        return arrive(request.rows, self.config.contract, at, _new_id, request.idempotency_keys)
+        return arrive(request.rows, self.config.contract, at, new_id, request.idempotency_keys)
 
     def _predict_table(self, request: PredictRequest, turn: Turn) -> dict[str, Any]:
         """Judge and score rows by column: the way for any number of any rows."""
@@ -162,7 +161,7 @@ class Predictor:
         alone = version is not None
         turn = Turn(self._generation(version), self._now(), keys, whole, alone)
         contract = self.config.contract
-        table = with_nullable(arrive_table(table, contract, turn.at, _new_id, keys), contract)
+        table = with_nullable(arrive_table(table, contract, turn.at, new_id, keys), contract)
         checked = validate(table, contract, pseudonymiser=self.pseudonymiser)
         return self._score(checked, turn)
 
@@ -190,6 +189,7 @@ class Predictor:
         predictions = predictions_table(contract, events, dealt, keys, made)
         kept |= {"events": events, "predictions": predictions}
         self._keep(lambda: self.spool.append(kept))
+        self.shadowing.offer(turn.generation, seen, predictions)
         is_mixed, roles = stamps is not None, turn.generation.roles
         return Scored(roles, predictions, rejected, guarded.flags, is_mixed)
 
@@ -234,7 +234,7 @@ class Predictor:
         Raises Refused: 422 when no row is acceptable, 503 where windows cannot be looked up.
         """
         at, contract = self._now(), self.config.contract
-        arrived = arrive(rows, contract, at, _new_id)
+        arrived = arrive(rows, contract, at, new_id)
         checked = validate_rows(arrived, contract, pseudonymiser=self.pseudonymiser)
         checked = refuse_checked(checked, contract, self.erased())
         rejected = rejected_rows(checked.quarantined)
@@ -256,6 +256,12 @@ class Predictor:
     @cached_property
     def _row_path(self) -> RowPath:
         return RowPath(self.config.contract, self.replica, self.pseudonymiser)
+
+    @cached_property
+    def shadowing(self) -> Shadowing:
+        """What the shadow version, if there is one, gets to see."""
+        most = self.config.serving.shadow_max_rows
+        return Shadowing(self.config.contract.schema.names, self.spool, most)
 
     @cached_property
     def _guard(self) -> Guard:
@@ -292,7 +298,3 @@ class Predictor:
         except SpoolRefused as error:
             # The cause names a path of the server: it is for the log, not for the client.
             raise Refused(503, "spool", "the request cannot be kept", "try again later") from error
-
-
-def _new_id() -> str:
-    return f"r_{uuid.uuid4().hex}"

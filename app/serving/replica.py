@@ -112,6 +112,7 @@ class Replica:
     def stop(self) -> None:
         """Leave the list of replicas, ship what is left, close everything."""
         self._following.stop()
+        self.predictor.shadowing.stop()
         self._shipper.stop()
         if self._upkeep is not None:
             self._upkeep.stop()
@@ -157,6 +158,7 @@ class Replica:
             challenger=roles.challenger if roles else None,
             resident=sorted(current.bundles) if current else [],
             problems=self._residents.problems,
+            shadow=self.predictor.shadowing.told(current),
             captured=counts.captured,
             shipped=counts.shipped,
             label=contract.label,

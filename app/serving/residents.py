@@ -85,6 +85,11 @@ class Generation:
         return champion
 
     @cached_property
+    def shadow(self) -> Bundle | None:
+        """The version that scores after the answer, when there is one and it is resident."""
+        return self.bundles.get(self.roles.shadow) if self.roles.shadow else None
+
+    @cached_property
     def alone(self) -> Stamp:
         """What records say where the champion answers alone."""
         return Stamp(str(self.roles.champion), self.roles.generation, "champion", 1.0)
@@ -132,7 +137,8 @@ class Residents:
         current = self.current
         if current is not None and roles.generation < current.roles.generation:
             return False
-        wanted = [digest for digest in (roles.champion, roles.previous, roles.challenger) if digest]
+        parts = (roles.champion, roles.previous, roles.challenger, roles.shadow)
+        wanted = [digest for digest in parts if digest]
         for digest in wanted:
             if digest not in self._held and steady_seconds >= self._retry_at.get(
                 digest, steady_seconds

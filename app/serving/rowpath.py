@@ -94,6 +94,9 @@ class RowPath:
             end = (probability, asked, at, self._replica)
             predictions.append([name, key, row_id, entity, *stamp, *end])
             answers.append({"row_id": row_id, "prediction_id": name, "probability": probability})
+        if stamps is not None:
+            versions = [stamp.version for stamp in stamps]
+            name_others(answers, versions, generation.roles.champion)
         return {"events": events, "predictions": predictions}, answers
 
     def _is_erased(self, row: PlainRow, erased: Tombstones) -> bool:
@@ -101,6 +104,15 @@ class RowPath:
         return erased.is_row(row[self._id]) or any(
             erased.is_subject(value) for value in named if value is not None
         )
+
+
+def name_others(
+    answers: Sequence[dict[str, Any]], versions: Sequence[str], champion: str | None
+) -> None:
+    """Name the version in answers that another one than the champion gave; none where all are."""
+    for answer, version in zip(answers, versions, strict=bool(versions)):
+        if version != champion:
+            answer["version"] = version
 
 
 def prediction_id(version: str, key: str) -> str:

@@ -19,7 +19,7 @@ from app.serving.arms import Stamp
 from app.serving.guards import Finding
 from app.serving.messages import Refused, Rejected
 from app.serving.residents import Generation
-from app.serving.rowpath import prediction_id
+from app.serving.rowpath import name_others, prediction_id
 
 
 class Made(NamedTuple):
@@ -94,15 +94,6 @@ def predictions_table(
             "replica": pa.repeat(made.replica, size),
         }
     )
-
-
-def name_others(
-    answers: Sequence[dict[str, Any]], versions: Sequence[str], champion: str | None
-) -> None:
-    """Name the version in answers that another one than the champion gave; none where all are."""
-    for answer, version in zip(answers, versions, strict=bool(versions)):
-        if version != champion:
-            answer["version"] = version
 
 
 def _stamped(made: Made, size: int) -> dict[str, pa.Array]:

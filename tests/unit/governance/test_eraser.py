@@ -121,8 +121,9 @@ def test_the_receipt_counts_what_was_found_in_each_store(world: World) -> None:
         # Of the first five rows of every commit the outcome was revised once: two of them are here.
         "labels": 12 + 2 * 4,
         "quarantine": 3,
+        "shadows": 12,
     }
-    assert (receipt.counts["spool"], receipt.counts["files"]) == (9, 3)
+    assert (receipt.counts["spool"], receipt.counts["files"]) == (12, 3)
     assert receipt.counts["monitor"] > 0
 
 

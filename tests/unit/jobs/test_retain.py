@@ -9,6 +9,7 @@ from app.ledger.clock import drive_clock
 from app.ledger.evidence import record_fold
 from app.registry.store import find_version
 from jobs.retain import run
+from tests.unit.monitoring.logs import make_day
 from tests.unit.monitoring.world import CONTRACT, FIRST, World
 
 DAY = timedelta(days=1)
@@ -63,3 +64,15 @@ def test_recent_versions_stay(world: World) -> None:
     config = world.config.model_copy(update={"tables": days})
     assert run(config, LATER)["events"] == {"compacted": True, "num_files": 0, "num_bytes": 0}
     assert world.tables.read("events", 3).num_rows > 0
+
+
+def test_the_monitor_keeps_no_file_of_the_shadows_which_it_does_not_read(world: World) -> None:
+    world.send(make_day(0))
+    rows = world.tables.read("predictions").slice(0, 10).drop_columns(["arm", "propensity"])
+    for number in range(10):
+        world.tables.append("shadows", rows.slice(number, 1))
+    record_fold(world.ledger, world.config.name, (), {"predictions": 0}, b"", FIRST, {})
+
+    assert run(world.config, LATER)["shadows"]["num_files"] == 10
+
+    assert world.tables.read("shadows").num_rows == 10

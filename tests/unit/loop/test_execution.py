@@ -12,6 +12,7 @@ from app.ledger.decisions import open_decision, read_decisions
 from app.ledger.evidence import record_fold
 from app.ledger.progress import read_progress
 from app.ledger.states import read_state
+from app.loop.execution import _with_parts
 from app.loop.policy import Facts
 from app.loop.stewardship import MAX_TRIES, Steward
 from app.registry.store import change_roles, read_roles, register_version, roles_history
@@ -158,6 +159,23 @@ def test_a_promotion_ends_the_contest_under_way(tmp_path):
     assert after[-1].champion not in (rival, roles.champion)
     # Neither as the one to be loaded nor as champion has the candidate the rival's share.
     assert [roles.shares for roles in after[-2:]] == [Shares(), Shares()]
+
+
+def test_a_shadow_outlives_a_promotion_unless_it_is_the_one_promoted(tmp_path):
+    loop = Operation(tmp_path)
+    loop.week()
+    rival = register_version(loop.ledger, version("rival")).digest
+    roles = read_roles(loop.ledger, "flights").model_copy(update={"shadow": rival})
+    with loop.ledger.transaction() as connection:
+        key, epoch = loop.decisions[-1].key, loop.steward._epoch
+        change_roles(connection, roles.generation, roles, key, epoch, START)
+
+    assert _with_parts(roles, challenger="another").shadow == rival
+    assert _with_parts(roles, challenger=rival).shadow is None
+    loop.week(**DRIFTED)
+    assert loop.week(**DRIFTED)[:3] == ["retrain", "gate", "promote"]
+    after = read_roles(loop.ledger, "flights")
+    assert (after.champion != roles.champion, after.shadow) == (True, rival)
 
 
 def test_broken_data_alerts_once_and_trains_nothing(tmp_path):

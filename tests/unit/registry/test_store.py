@@ -91,6 +91,15 @@ def test_shares_are_kept_with_their_generation_and_only_with_it(ledger):
     assert ["shares" in payload for payload in journalled] == [True, False]
 
 
+def test_a_shadow_is_kept_with_its_generation(ledger):
+    register_version(ledger, B)
+    change(ledger, champion=A.digest, shadow=B.digest)
+
+    assert read_roles(ledger, "flights").shadow == B.digest
+    change(ledger, expected=1, champion=A.digest)
+    assert read_roles(ledger, "flights").shadow is None
+
+
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
@@ -99,6 +108,8 @@ def test_shares_are_kept_with_their_generation_and_only_with_it(ledger):
         ({"epoch": 2, "champion": A.digest}, Fenced),
         ({"champion": B.digest}, RolesRefused),
         ({"champion": A.digest, "previous": A.digest}, RolesRefused),
+        ({"champion": A.digest, "shadow": A.digest}, RolesRefused),
+        ({"champion": A.digest, "shadow": B.digest}, RolesRefused),
         ({"champion": A.digest, "shares": Shares(challenger=0.5)}, RolesRefused),
         ({"challenger": A.digest, "shares": Shares(holdout=0.5)}, RolesRefused),
     ],
