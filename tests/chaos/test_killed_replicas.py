@@ -24,7 +24,7 @@ from app.registry.store import live_replicas
 from app.security.access import ROLES, Keyring
 from tests.edge_world import Edge, needs_nginx, run_edge
 from tests.job_process import ROOT, serve_job
-from tests.serving_world import give_roles, make_rows, put_version
+from tests.serving_world import give_roles, make_rows, put_version, spool_owners
 from tests.steady_load import Outcome, send_steadily
 
 NUM_REPLICAS = 3
@@ -43,28 +43,10 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = SECOND
         time.sleep(0.2)
 
 
-def owners(config: Config) -> dict[str, int]:
-    """Give the process that holds each spool: a replica of this workspace, and of no other."""
-    held = {}
-    for line in Path("/proc/locks").read_text().splitlines():
-        words = line.split()
-        if words[1] != "->":
-            held[int(words[5].rpartition(":")[2])] = int(words[4])
-    found = {}
-    for file in config.spool_path.glob("*/lock"):
-        try:
-            inode = file.stat().st_ino
-        except FileNotFoundError:
-            continue
-        if inode in held:
-            found[file.parent.name] = held[inode]
-    return found
-
-
 def ready(config: Config, ledger: Ledger) -> list[int]:
     """Give the processes of the replicas that answer with a champion."""
     told = {r.replica for r in live_replicas(ledger, config.name, time.time()) if r.resident}
-    return sorted(pid for spool, pid in owners(config).items() if spool in told)
+    return sorted(pid for spool, pid in spool_owners(config).items() if spool in told)
 
 
 @dataclass
