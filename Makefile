@@ -74,6 +74,15 @@ test-chaos: $(DEV_SET) ## the tests that kill parts of the product while it work
 test-azure: $(DEV_SET) $(AZURITE) ## the tests of Azure's store, against Azurite, which it installs (needs Node)
 	@$(BIN)/python -m pytest -q -m azure
 
+CLIENTS := .cache/clients/bin/python
+$(CLIENTS): tests/clients/requirements.txt
+	@$(PYTHON) -m venv .cache/clients && .cache/clients/bin/pip install -qq -r $<
+	@touch $@
+
+.PHONY: test-clients
+test-clients: $(DEV_SET) $(CLIENTS) ## tritonclient and KServe's own client, over a socket
+	@$(BIN)/python -m pytest -q -m clients
+
 .PHONY: bench
 bench: $(DEV_SET) ## every benchmark, one after the other
 	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python "$$script"; done

@@ -48,6 +48,8 @@ ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
 }
 PR_SET_PDEATHSIG = 1
+# How Serve ends in good order: its controller ends itself while it is asked to.
+SERVE_ENDED = "Task ServeController.graceful_shutdown failed"
 START_SECONDS = 180
 
 
@@ -145,7 +147,8 @@ def _tell_on_stderr() -> None:
 
     @functools.wraps(told)
     def tell(data: dict[str, object], ignore_prefix: bool) -> None:
-        told({**data, "is_err": True}, ignore_prefix)
+        if SERVE_ENDED not in str(data.get("lines")):
+            told({**data, "is_err": True}, ignore_prefix)
 
     worker.print_to_stdstream = tell
 

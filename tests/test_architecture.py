@@ -65,6 +65,7 @@ RAY_FILES = frozenset(
         "app/loop/ports.py",
         "app/loop/steward.py",
         "benchmarks/serving/replicas.py",
+        "benchmarks/serving/with_serve.py",
         "benchmarks/training/workers.py",
     }
 )

@@ -1,8 +1,11 @@
 """The benchmarks' own parts: what they count, and that contenders who differ are found out."""
 
+import itertools
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,13 @@ from benchmarks.harness.contenders import ContenderFailed, run_round
 from benchmarks.harness.costs import cpu_seconds, resident_mb, watched_memory
 from benchmarks.preprocessing import data, with_polars, with_pyarrow, with_sklearn
 from benchmarks.preprocessing.agreement import Disagreement, check
+from benchmarks.serving.bodies import requests_of
+from benchmarks.serving.contenders import CONTENDERS
+from benchmarks.serving.load import read_answer
+from benchmarks.serving.plain import Model
+from benchmarks.serving.results import Results
+from benchmarks.serving.rounds import Load, Wrong, running
+from benchmarks.serving.world import World, make_world
 
 NUM_ROWS = 4000
 BURN = "x = 0\nwhile __import__('time').process_time() < 0.5: x += 1"
@@ -103,3 +113,83 @@ def test_a_contender_that_fails_is_not_timed(rows: Path, tmp_path: Path) -> None
     command = {"rows": str(rows / "nothing"), "into": str(tmp_path)}
     with pytest.raises(ContenderFailed, match="with_pyarrow"):
         run_round("benchmarks.preprocessing.with_pyarrow", command, command, cores, {})
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("serving"), num_rows=200)
+
+
+def test_a_peers_plain_code_says_what_the_bundle_says(world: World) -> None:
+    document = json.loads(world.requests.read_text())
+    model = Model(world.bundle)
+    each = [model.predict(row) for row in document["rows"]]
+    np.testing.assert_allclose(each, document["probabilities"], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(model.predict_many(document["rows"]), each, rtol=0, atol=1e-6)
+    # An answer for the row beside would be found out.
+    assert np.abs(np.diff(each)).min() > 1e-6
+
+
+def test_no_id_is_sent_twice_and_bodies_keep_their_length(world: World) -> None:
+    form = CONTENDERS["direct"].form(world, "json")
+    requests = list(itertools.islice(requests_of(world.requests, form, 60, first_id=7), 5))
+    heads, bodies = zip(*(each.content.split(b"\r\n\r\n") for each in requests), strict=True)
+    ids = [row["flight_id"] for body in bodies for row in json.loads(body)["rows"]]
+    assert len(set(ids)) == len(ids) == 300
+    assert all(
+        f"content-length: {len(b)}".encode() in h for h, b in zip(heads, bodies, strict=True)
+    )
+    # The fourth body begins again at the first row.
+    assert requests[3].probabilities == requests[0].probabilities != requests[1].probabilities
+
+
+@pytest.mark.parametrize(
+    ("received", "body"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", b"{}"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n{}", None),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", None),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n", None),
+        (
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n",
+            b"{}",
+        ),
+    ],
+)
+def test_an_answer_is_read_when_it_is_whole(received: bytes, body: bytes | None) -> None:
+    answer = read_answer(received)
+    assert (answer.body if answer else None) == body
+
+
+def test_a_round_of_servers_is_measured_and_compared(world: World) -> None:
+    results = Results()
+    for name in ("fastapi", "asgi"):
+        with running(CONTENDERS[name], world) as up:
+            results.add(0, name, 2, up.measure(Load(2, 0.5)))
+    assert results.median("asgi", 2).requests > 0
+    assert results.median("fastapi", 2).cpu_us > 0
+    assert results.ratio("cpu_us", "asgi", "fastapi", 2) < 1
+    record = results.record()
+    assert set(record) >= {
+        *("vs_fastapi", "vs_serve_default", "vs_litserve", "vs_bentoml"),
+        *("cpu_vs_fastapi", "p99_vs_fastapi"),
+    }
+    assert set(record["contenders"]["asgi"]["2"]) >= {"requests_per_s", "p50_ms", "p99_ms"}
+
+
+def test_an_answer_that_is_not_the_bundles_is_found_out(world: World, tmp_path: Path) -> None:
+    document = json.loads(world.requests.read_text())
+    document["probabilities"].reverse()
+    altered = tmp_path / "requests.json"
+    altered.write_text(json.dumps(document))
+    with running(CONTENDERS["asgi"], world) as up:
+        up.call(Load(1, 0.0))
+        up.target["file"] = str(altered)
+        with pytest.raises(Wrong, match="1 wrong"):
+            up.call(Load(1, 0.0))
+
+
+def test_what_is_not_installed_is_named() -> None:
+    peer = replace(CONTENDERS["litserve"], package="mainspring_has_no_such_package")
+    assert "mainspring_has_no_such_package" in str(peer.lacks(sys.executable))
+    assert replace(peer, package="json").lacks(sys.executable) is None

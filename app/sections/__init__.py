@@ -10,6 +10,7 @@ from app.sections.inline import InlineConfig, TimeReading
 from app.sections.loop import DiagnosisConfig, GateConfig, GovernorConfig, LoopConfig, WatchConfig
 from app.sections.monitoring import MonitoringConfig
 from app.sections.running import ClusterConfig, ReplayConfig
+from app.sections.scaling import ScalingConfig
 from app.sections.security import EncryptionConfig, TokensConfig
 from app.sections.serving import ServingConfig
 from app.sections.tables import TablesConfig
@@ -35,6 +36,7 @@ __all__ = [
     "MonitoringConfig",
     "NetworkConfig",
     "ReplayConfig",
+    "ScalingConfig",
     "ServingConfig",
     "SourceConfig",
     "SplitConfig",

@@ -10,6 +10,7 @@ from pydantic import Field
 from app.contracts.access import Limits
 from app.contracts.rows import Frozen
 from app.sections.guarding import GuardConfig
+from app.sections.scaling import ScalingConfig
 from app.sections.security import TokensConfig
 
 
@@ -28,6 +29,9 @@ class ServingConfig(Frozen):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     num_replicas: int = Field(1, ge=1)
+    scaling: ScalingConfig | None = Field(
+        None, description="As many replicas as the load needs, in place of num_replicas."
+    )
     cpus_per_replica: float = Field(0.2, gt=0)
     max_rows_per_request: int = Field(5000, ge=1)
     max_body_mb: float = Field(16.0, gt=0)

@@ -57,7 +57,7 @@ def build_api(replica: Replica) -> ASGIApp:
     """
     config = replica.predictor.config
     desk = Desk(config.serving)
-    predicting = Predicting(replica.predictor, desk)
+    predicting = Predicting(replica, desk)
     routes = build_routes(replica, desk, predicting)
     within = PredictRoute(routes, predicting, f"/v1/{config.name}/predict")
     if config.serving.authentication == "none":

@@ -8,21 +8,27 @@ import logging
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
+from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 from ray.serve.context import _get_global_client
 from starlette.types import ASGIApp
 
 from app.config import Config, load_config
 from app.contracts.targets import require_binary
+from app.sections import ScalingConfig, ServingConfig
 from app.serving.api import build_api
 from app.serving.replica import Replica
+from app.serving.scaling import replicas_wanted
 
 # Beyond its limit the replica answers 503 in JSON, so Serve must let more than that through.
 QUEUE_FACTOR = 4
 STOP_SECONDS = 10.0
+# The 95th percentile of a replica's answers, in milliseconds.
+LATENCY = "latency_ms"
 
 
 class ApplicationArgs(BaseModel):
@@ -48,6 +54,11 @@ class ReplicaHost:
         """Give Serve the HTTP application; called once, after the constructor."""
         return build_api(self._replica)
 
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Tell Serve's controller how long answers take here; it asks now and then."""
+        replica = self._replica
+        return {LATENCY: replica.latencies.percentile_ms(replica.steady())}
+
     def check_health(self) -> None:
         """Raise when Serve should replace this process."""
         self._replica.check_health()
@@ -70,7 +81,7 @@ def compose(config: Config) -> serve.Application:
     hosted = serve.ingress()(ReplicaHost)
     deployment = serve.deployment(
         name="replica",
-        num_replicas=serving.num_replicas,
+        **_scale(serving),
         ray_actor_options={"num_cpus": serving.cpus_per_replica},
         max_ongoing_requests=QUEUE_FACTOR * serving.max_ongoing_requests,
         graceful_shutdown_timeout_s=STOP_SECONDS,
@@ -81,6 +92,47 @@ def compose(config: Config) -> serve.Application:
         logging_config={"enable_access_log": False},
     )(hosted)
     return deployment.bind(config)
+
+
+def _scale(serving: ServingConfig) -> dict[str, Any]:
+    """Give a number of replicas, or how it follows the load."""
+    scaling = serving.scaling
+    if scaling is None:
+        return {"num_replicas": serving.num_replicas}
+    policy = AutoscalingPolicy(  # type: ignore[no-untyped-call]
+        policy_function=ReplicaPolicy, policy_kwargs={"scaling": scaling.model_dump(mode="json")}
+    )
+    return {
+        "autoscaling_config": AutoscalingConfig(
+            min_replicas=scaling.min_replicas,
+            max_replicas=scaling.max_replicas,
+            upscale_delay_s=scaling.upscale_seconds,
+            downscale_delay_s=scaling.downscale_seconds,
+            metrics_interval_s=1.0,
+            look_back_period_s=5.0,
+            policy=policy,
+        )
+    }
+
+
+class ReplicaPolicy:
+    """What Serve's controller asks how many replicas there should be."""
+
+    def __init__(self, scaling: dict[str, Any]) -> None:
+        """Take the configuration as JSON."""
+        self._scaling = ScalingConfig.model_validate(scaling)
+
+    def __call__(self, context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
+        """Say how many; Serve holds it within bounds and waits for the delays."""
+        latencies = (context.aggregated_metrics or {}).get(LATENCY, {}).values()
+        wanted = replicas_wanted(
+            max(context.current_num_replicas, 1),
+            context.total_num_requests,
+            # A replica without an answer lately tells nothing.
+            [latency for latency in latencies if latency > 0],
+            self._scaling,
+        )
+        return wanted.num_replicas, {"why": wanted.why}
 
 
 def deploy(config: Config) -> str:

@@ -42,7 +42,8 @@ class PredictRequest(Strict):
 
     rows: list[Any] = Field(min_length=1, description="Rows of the model's contract.")
     request_id: Name | None = Field(None, description="Comes back in the answer.")
-    idempotency_keys: list[Name] | None = Field(
+    # The first bad key ends it: a body may hold millions of them.
+    idempotency_keys: Annotated[list[Name], Field(fail_fast=True)] | None = Field(
         None,
         description="One a row; a repeated key is answered again, counted once. Default: row id.",
     )

@@ -18,8 +18,8 @@ from app.serving.doors import charge
 from app.serving.gathering import Gathering
 from app.serving.messages import PredictRequest, Refused
 from app.serving.precision import rounded
-from app.serving.predictor import Predictor
 from app.serving.refusals import answer_error
+from app.serving.replica import Replica
 from app.serving.retries import Namer
 
 logger = logging.getLogger(__name__)
@@ -31,24 +31,32 @@ MOST_TOGETHER = 16
 class Predicting:
     """Reads a request for predictions from its body and writes the answer."""
 
-    def __init__(self, predictor: Predictor, desk: Desk) -> None:
-        """Answer by a predictor; the desk bounds how much."""
-        self._predictor, self._desk = predictor, desk
-        self._digits = predictor.config.serving.round_probability_digits
-        self._namer = Namer(predictor.config.contract)
+    def __init__(self, replica: Replica, desk: Desk) -> None:
+        """Answer by a replica's predictor; the desk bounds how much."""
+        self._predictor, self._desk = replica.predictor, desk
+        self._latencies, self._steady = replica.latencies, replica.steady
+        self._digits = self._predictor.config.serving.round_probability_digits
+        self._namer = Namer(self._predictor.config.contract)
         self._gathering = Gathering(self._together, MOST_TOGETHER)
 
     async def answer(self, scope: Scope, receive: Receive) -> bytes:
         """Give the answer as JSON. Raises Refused, see Predictor.predict and Desk."""
+        began = self._steady()
         with self._desk.place():
-            body = await self._desk.read(scope, receive)
-            if len(body) > SMALL_BODY or not self._predictor.is_prompt:
-                return await self._desk.work(lambda: self._whole(body, scope))
-            request = self._read(body, scope)
-            answer = await self._gathering.ask(request)
-            if answer is None:
-                return await self._desk.work(lambda: self._longer(request))
-            return self._written(answer)
+            answer = await self._answered(scope, receive)
+        now = self._steady()
+        self._latencies.add(now, now - began)
+        return answer
+
+    async def _answered(self, scope: Scope, receive: Receive) -> bytes:
+        body = await self._desk.read(scope, receive)
+        if len(body) > SMALL_BODY or not self._predictor.is_prompt:
+            return await self._desk.work(lambda: self._whole(body, scope))
+        request = self._read(body, scope)
+        answer = await self._gathering.ask(request)
+        if answer is None:
+            return await self._desk.work(lambda: self._longer(request))
+        return self._written(answer)
 
     def _together(self, requests: Sequence[PredictRequest]) -> Sequence[dict[str, Any] | None]:
         try:

@@ -27,6 +27,7 @@ from app.serving.following import Follower, FollowerThread, LedgerClock
 from app.serving.messages import Metadata, Refused
 from app.serving.predictor import Predictor
 from app.serving.residents import Residents
+from app.serving.scaling import Latencies
 from app.serving.shipping import Shipper
 from app.serving.upkeep import Upkeep, open_online
 
@@ -51,6 +52,8 @@ class Replica:
         tables = open_tables(config)
         self._config = config
         self._wall = wall
+        self.steady = steady
+        self.latencies = Latencies()
         self._spool = _open_spool(config, tables)
         erased = TombstoneWatch(self._ledger, config.name, Tombstones(pseudonym_key(config)))
         self._shipper = Shipper(

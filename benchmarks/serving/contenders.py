@@ -1,24 +1,29 @@
 """Who is compared: how each is started, and how it wants its rows."""
 
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
-from benchmarks.serving.bodies import Form
+from benchmarks.serving.bodies import Form, Kind
+from benchmarks.serving.edge import NGINX, find_nginx
 from benchmarks.serving.world import World
 
 ANCHOR = "fastapi"
+# Ours as it is meant to be called; the record tells of it where it tells of one only.
+MAIN = "direct"
 MODEL = "flights"
-# One thread computes; more of them would wait for each other on shared cores. Ours sees to it
-# itself.
+# More threads would wait for each other on shared cores. Ours sees to it itself.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 RAY = {"RAY_AUTH_MODE": "disabled"}
-# Ours by way in: what its environment says. Set on purpose, whatever the product's defaults are.
-PROXY = {"RAY_SERVE_ENABLE_DIRECT_INGRESS": "0", "RAY_SERVE_ENABLE_HA_PROXY": "0"}
+# Environments win over what the product sets where it starts a cluster. Without HAProxy replicas
+# are called at their own ports.
+NO_HAPROXY = {"RAY_SERVE_ENABLE_HA_PROXY": "0"}
 DIRECT = {
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "1",
-    "RAY_SERVE_ENABLE_HA_PROXY": "0",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    **NO_HAPROXY,
 }
 
 
@@ -30,8 +35,9 @@ class Contender:
     environment: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     is_ours: bool = False
-    is_foreign: bool = False
-    """Needs packages that are no part of this project."""
+    package: str | None = None
+    """What it needs beyond this project, in an environment of its own."""
+    needs_nginx: bool = False
 
     def command(self, world: World) -> dict[str, Any]:
         """Say what starts it."""
@@ -39,17 +45,47 @@ class Contender:
             return {"workspace": str(world.fresh_workspace()), **self.options}
         return {"bundle": str(world.bundle), **self.options}
 
-    def form(self, world: World, many: bool) -> Form:
+    def form(self, world: World, kind: Kind = "row") -> Form:
         """Say how it wants one row, or many."""
         if self.is_ours:
             headers = {"x-api-key": world.key}
-            return Form(f"/v1/{MODEL}/predict", headers, '{"rows":[', "]}")
-        return Form("/predict_many", {}, "[", "]") if many else Form("/predict", {})
+            return Form(f"/v1/{MODEL}/predict", headers, '{"rows":[', "]}", kind)
+        if kind == "row":
+            return Form("/predict", {})
+        path = "/predict_many" if kind == "json" else "/predict_arrow"
+        return Form(path, {}, "[", "]", kind)
+
+    def lacks(self, python: str) -> str | None:
+        """Name what it needs and is not there, for an interpreter of the peers."""
+        if self.needs_nginx and find_nginx() is None:
+            return f"nginx, on the path or as {NGINX}"
+        if self.package is None:
+            return None
+        command = [python, "-c", f"import {self.package}"]
+        found = subprocess.run(command, capture_output=True, check=False).returncode == 0
+        return None if found else f"{self.package}, see the extra bench and --peers-python"
+
+
+def ours(way: str, environment: Mapping[str, str] = MappingProxyType({})) -> Contender:
+    """Ours by one way in."""
+    return Contender(
+        "with_mainspring",
+        {**RAY, **environment},
+        {"way": way},
+        is_ours=True,
+        needs_nginx=way == "edge",
+    )
 
 
 CONTENDERS: dict[str, Contender] = {
     ANCHOR: Contender("with_fastapi", ONE_THREAD),
     "asgi": Contender("with_asgi", ONE_THREAD),
-    "direct": Contender("with_mainspring", {**RAY, **DIRECT}, {"direct": True}, is_ours=True),
-    "proxy": Contender("with_mainspring", {**RAY, **PROXY}, {"direct": False}, is_ours=True),
+    "litserve": Contender("with_litserve", ONE_THREAD, package="litserve"),
+    "bentoml": Contender("with_bentoml", ONE_THREAD, package="bentoml"),
+    "serve-default": Contender("with_serve", {**RAY, **ONE_THREAD}, {"direct": False}),
+    "serve-direct": Contender("with_serve", {**RAY, **ONE_THREAD, **DIRECT}, {"direct": True}),
+    "direct": ours("direct", NO_HAPROXY),
+    "haproxy": ours("haproxy"),
+    "edge": ours("edge"),
+    "proxy": ours("proxy"),
 }

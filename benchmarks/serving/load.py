@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from benchmarks.harness.contenders import answer_commands
 from benchmarks.serving.bodies import Asked, Form, requests_of
@@ -25,6 +26,8 @@ TOLERANCE = 1e-6
 RECEIVE = 1 << 18
 TIMEOUT_SECONDS = 120.0
 PROBABILITY = re.compile(rb'"probability"\s*:\s*([0-9.eE+-]+)')
+# How an Arrow stream begins.
+STREAM = b"\xff\xff\xff\xff"
 LENGTH = re.compile(rb"(?i)\r\ncontent-length:\s*(\d+)")
 CHUNKED = re.compile(rb"(?i)\r\ntransfer-encoding:\s*chunked")
 CLOSING = re.compile(rb"(?i)\r\nconnection:\s*close")
@@ -105,10 +108,17 @@ def _joined(body: bytes) -> bytes | None:
 
 
 def _agree(body: bytes, expected: Sequence[float]) -> bool:
-    found = PROBABILITY.findall(body)
+    found = _probabilities(body)
     return len(found) == len(expected) and all(
-        abs(float(got) - wanted) <= TOLERANCE for got, wanted in zip(found, expected, strict=True)
+        abs(got - wanted) <= TOLERANCE for got, wanted in zip(found, expected, strict=True)
     )
+
+
+def _probabilities(body: bytes) -> list[float]:
+    if not body.startswith(STREAM):
+        return [float(digits) for digits in PROBABILITY.findall(body)]
+    found: list[float] = pa.ipc.open_stream(body).read_all()["probability"].to_pylist()
+    return found
 
 
 class Callers:

@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, create_model
 
+from app.config import load_config
 from app.contracts.rows import Contract
 from app.data.features import FIRST_KNOWN, NULL, UNSEEN, NumberFeature
 from app.model.bundle import ModelBundle
 
+CONFIG = Path(__file__).resolve().parent.parent.parent / "configs" / "flights.yaml"
 TYPES: Mapping[str, type] = {"number": float, "time": datetime}
 
 
@@ -43,6 +46,9 @@ def row_model(contract: Contract) -> type[BaseModel]:
         kind: Any = TYPES.get(column.kind, str)
         fields[column.name] = (kind | None, None) if column.nullable else (kind, ...)
     return create_model("Row", **fields)
+
+
+Row: Any = row_model(load_config(CONFIG).contract)
 
 
 class Model:
@@ -83,6 +89,13 @@ class Model:
         }
         texts = {name: [row[name] for row in rows] for name, _ in self._categories}
         return self.predict_columns(columns, texts).tolist()
+
+    def predict_table(self, table: pa.Table) -> NDArray[np.float64]:
+        """Give the probabilities of the rows of an Arrow table."""
+        return self.predict_columns(
+            {each.name: table[each.name].to_numpy() for each in self._numbers},
+            {name: table[name].to_pylist() for name, _ in self._categories},
+        )
 
     def predict_columns(
         self, numbers: Mapping[str, NDArray[np.float64]], texts: Mapping[str, list[str | None]]

@@ -4,12 +4,16 @@ import statistics
 from dataclasses import fields
 from typing import Any
 
-from benchmarks.serving.contenders import ANCHOR
+from benchmarks.serving.contenders import ANCHOR, CONTENDERS, MAIN
 from benchmarks.serving.rounds import Measured
 
-# Ours as it is meant to be called; named in the record where only one can be.
-MAIN = "direct"
 Key = tuple[int, str, int]
+PEERS = {
+    "vs_fastapi": ANCHOR,
+    "vs_serve_default": "serve-default",
+    "vs_litserve": "litserve",
+    "vs_bentoml": "bentoml",
+}
 
 
 class Results:
@@ -73,27 +77,33 @@ class Results:
 
     def record(self) -> dict[str, Any]:
         """Give the ratios that are kept, and the medians that they come from."""
-        ours = [name for name in self.names if name in OURS]
+        ours = [name for name in self.names if CONTENDERS[name].is_ours]
         record: dict[str, Any] = {
             name: self.by_callers("requests_per_s", MAIN, peer) for name, peer in PEERS.items()
         }
         for figure in ("cpu_us", "cpu_replica_us", "p99_ms"):
             key = f"{figure.removesuffix('_us').removesuffix('_ms')}_vs_{ANCHOR}"
             record[key] = {name: self.by_callers(figure, name, ANCHOR) for name in ours}
-        record["contenders"] = {
+        record["contenders"] = self.medians()
+        return record
+
+    def show_bulk(self) -> None:
+        """Print the medians of bodies of many rows."""
+        for name in self.names:
+            for callers in self.callers:
+                each = self.median(name, callers)
+                cpu_us = each.cpu_us * each.requests_per_s / each.rows_per_s
+                print(
+                    f"{name:20} {callers:7} callers {each.rows_per_s:11,.0f} rows/s "
+                    f"{cpu_us:8.1f} CPU µs a row"
+                )
+
+    def medians(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Give the medians of all figures by contender and number of callers."""
+        return {
             name: {
                 str(callers): {k: round(v, 2) for k, v in vars(self.median(name, callers)).items()}
                 for callers in self.callers
             }
             for name in self.names
         }
-        return record
-
-
-OURS = ("direct", "haproxy", "edge", "proxy")
-PEERS = {
-    "vs_fastapi": ANCHOR,
-    "vs_serve_default": "serve-default",
-    "vs_litserve": "litserve",
-    "vs_bentoml": "bentoml",
-}

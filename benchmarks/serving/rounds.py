@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ import psutil
 
 from benchmarks.harness.contenders import ContenderFailed, ask, started
 from benchmarks.harness.costs import tree
+from benchmarks.serving.bodies import Kind
 from benchmarks.serving.contenders import Contender
 from benchmarks.serving.world import World
 
@@ -22,6 +24,8 @@ IDLE_SECONDS = 3.0
 # What a server puts off until after its answers is work for them all the same.
 SETTLING_SECONDS = 1.5
 REPLICA = re.compile(r"ServeReplica")
+# These do nothing but pass requests on: what they take is requests'.
+FRONTS = ("haproxy", "nginx")
 LOAD = "benchmarks.serving.load"
 
 
@@ -36,6 +40,7 @@ class Load:
     callers: int
     seconds: float
     rows: int = 1
+    kind: Kind = "row"
 
 
 @dataclass(frozen=True)
@@ -51,31 +56,42 @@ class Measured:
     """CPU microseconds a request of all processes, over what those beside the replica take idle."""
     cpu_replica_us: float
     """Of the process that answers alone; where a server is one tree, of that."""
+    cpu_front_us: float
+    """Of HAProxy and nginx."""
 
 
 @dataclass(frozen=True)
 class Spent:
-    """CPU seconds of a tree since its processes began: the replicas', and all the others'."""
+    """CPU seconds of a tree since its processes began: replicas', fronts', and all others'."""
 
     replica: float
+    front: float
     others: float
 
     def __sub__(self, other: "Spent") -> "Spent":
-        return Spent(self.replica - other.replica, self.others - other.others)
+        return Spent(
+            self.replica - other.replica, self.front - other.front, self.others - other.others
+        )
 
 
 def spent(pid: int) -> Spent:
     """Count CPU; where there is no replica of Serve, all of it is the server's own."""
-    replica, others, found = 0.0, 0.0, False
+    seconds: defaultdict[str, float] = defaultdict(float)
     for process in tree(pid):
         with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
-            seconds = times.user + times.system + times.children_user + times.children_system
-            if REPLICA.search(" ".join(process.cmdline())):
-                replica, found = replica + seconds, True
-            else:
-                others += seconds
-    return Spent(replica, others) if found else Spent(others, 0.0)
+            seconds[_part(process)] += (
+                times.user + times.system + times.children_user + times.children_system
+            )
+    if "replica" not in seconds:
+        return Spent(seconds["others"], seconds["front"], 0.0)
+    return Spent(seconds["replica"], seconds["front"], seconds["others"])
+
+
+def _part(process: psutil.Process) -> str:
+    if process.name() in FRONTS:
+        return "front"
+    return "replica" if REPLICA.search(" ".join(process.cmdline())) else "others"
 
 
 class Running:
@@ -87,7 +103,7 @@ class Running:
         """Take both, and what to call."""
         self.pid = process.pid
         self._callers = callers
-        self._target = target
+        self.target = target
         self._idle: float | None = None
 
     def measure(self, load: Load) -> Measured:
@@ -107,15 +123,16 @@ class Running:
             rows_per_s=heard["requests_per_s"] * load.rows,
             p50_ms=heard["p50_ms"],
             p99_ms=heard["p99_ms"],
-            cpu_us=(cost.replica + extra) / number * 1e6,
+            cpu_us=(cost.replica + cost.front + extra) / number * 1e6,
             cpu_replica_us=cost.replica / number * 1e6,
+            cpu_front_us=cost.front / number * 1e6,
         )
 
     def call(self, load: Load) -> dict[str, Any]:
         """Let callers call; every answer must be right."""
         command = {"num_callers": load.callers, "seconds": load.seconds}
         heard: dict[str, Any] = ask(
-            self._callers, {**self._target, **command, "rows_per_request": load.rows}
+            self._callers, {**self.target, **command, "rows_per_request": load.rows}
         )
         if set(heard["statuses"]) != {"200"} or heard["num_wrong"]:
             raise Wrong(f"statuses {heard['statuses']}, {heard['num_wrong']} wrong: {heard}")
@@ -132,7 +149,7 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    contender: Contender, world: World, many: bool = False, python: str = sys.executable
+    contender: Contender, world: World, kind: Kind = "row", python: str = sys.executable
 ) -> Iterator[Running]:
     """Have a contender up for a `with` block. Raises ContenderFailed when it does not get up."""
     module = f"benchmarks.serving.{contender.module}"
@@ -141,7 +158,7 @@ def running(
         started(LOAD, {}) as callers,
     ):
         answer = ask(process, contender.command(world))
-        form = vars(contender.form(world, many))
+        form = vars(contender.form(world, kind))
         target = {"file": str(world.requests), "address": answer["address"], "form": form}
         up = Running(process, callers, target)
         _await(up)
@@ -166,5 +183,5 @@ def one_round(
     contender: Contender, world: World, loads: Sequence[Load], python: str = sys.executable
 ) -> list[Measured]:
     """Start a contender, measure each load, and end it."""
-    with running(contender, world, loads[0].rows > 1, python) as up:
+    with running(contender, world, loads[0].kind, python) as up:
         return [up.measure(load) for load in loads]

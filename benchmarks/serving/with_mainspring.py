@@ -1,35 +1,40 @@
 """Ours with everything on: keys, checks, ids, capture, sealing, as the flights are configured.
 
-The cluster, the replica and whatever stands before it are processes under this one. How requests
-come in is said by the environment that this process was started with.
+The cluster, the replica and whatever stands before it are processes under this one. The ways in are
+HAProxy, as the product does it; the replica's own port; nginx before HAProxy; and Serve's proxy.
 """
 
 import contextlib
-from typing import Any
+from pathlib import Path
 
 from app.config import load_config
 from app.serving.application import deploy
 from app.session import session
 from benchmarks.harness.contenders import answer_commands
+from benchmarks.serving.edge import before
+from benchmarks.serving.local import Address
+from benchmarks.serving.plain import CONFIG
 from benchmarks.serving.replicas import find_address
-from benchmarks.serving.world import CONFIG
 
 # More callers wait than a replica takes by default; none of them shall be told to come later.
 MAX_ONGOING = 256
 
 
-def act(stack: contextlib.ExitStack, workspace: str, direct: bool) -> dict[str, Any]:
+def act(stack: contextlib.ExitStack, workspace: str, way: str) -> Address:
     """Deploy the champion of a workspace; return where it is reached."""
     overrides = [
         f"workspace={workspace}",
         "serving.port=0",
         f"serving.max_ongoing_requests={MAX_ONGOING}",
+        # The flights' clock is one for replays: it asks SQL at each request.
         "clock=wall",
         "cluster.dashboard=false",
+        f"cluster.ingress={'proxy' if way == 'proxy' else 'haproxy'}",
     ]
     config = load_config(CONFIG, overrides)
     stack.enter_context(session(config))
-    return find_address(config.name, deploy(config), direct)
+    found = find_address(config.name, deploy(config), way == "direct")
+    return before(stack, found, Path(workspace).parent / "edge") if way == "edge" else found
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -24,9 +23,10 @@ from app.model.networks import TabularNetwork
 from app.registry.artifacts import Artifacts
 from app.sections import NetworkConfig
 from app.security.access import Keyring
+from benchmarks.serving.bodies import stream_of, table_file
+from benchmarks.serving.plain import CONFIG
 from tests.serving_world import AT, give_roles, make_rows, make_table, register
 
-CONFIG = Path(__file__).resolve().parent.parent.parent / "configs" / "flights.yaml"
 NUM_ROWS = 4000
 # One network without an ensemble: what a team would write, and 0.1 ms a row. The flights' own is
 # four times as large and would hide more of a server's cost.
@@ -64,7 +64,7 @@ class World:
 
     def fresh_workspace(self) -> Path:
         """Copy the workspace, so that each round begins with empty tables."""
-        copy = self.folder / "running"
+        copy = self.folder / "w"
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(self.workspace, copy)
         return copy
@@ -83,17 +83,18 @@ def make_world(folder: Path, network: str = "small", num_rows: int = NUM_ROWS) -
     ledger.close()
     key = Keyring(config.workspace).create("benchmark", ["predict", "audit"], AT)
     (folder / "key").write_text(key.get_secret_value())
-    requests = _requests(bundle, num_rows)
-    world.requests.write_text(json.dumps(requests))
+    _write_requests(world.requests, bundle, num_rows)
     return world
 
 
-def _requests(bundle: ModelBundle, num_rows: int) -> dict[str, list[Any]]:
+def _write_requests(file: Path, bundle: ModelBundle, num_rows: int) -> None:
     table = make_table(bundle.contract, num_rows, first=NUM_ROWS)
-    return {
+    document = {
         "rows": make_rows(bundle.contract, num_rows, first=NUM_ROWS),
         "probabilities": bundle.predict(table).tolist(),
     }
+    file.write_text(json.dumps(document))
+    table_file(file).write_bytes(stream_of(table))
 
 
 def _bundle(config: Config, network: str) -> ModelBundle:

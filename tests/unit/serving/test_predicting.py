@@ -111,6 +111,14 @@ def test_a_bad_body_is_refused_with_its_status(prompt: World, body: bytes, statu
     ErrorResponse.model_validate(answer.json())
 
 
+def test_the_first_bad_key_ends_a_body_of_many(prompt: World) -> None:
+    body = b'{"rows": [1], "idempotency_keys": [' + b"1," * 100_000 + b"1]}"
+    answer = prompt.client.post(PREDICT, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert "idempotency_keys.0" in answer.text
+    assert "idempotency_keys.1" not in answer.text
+
+
 def test_a_fault_is_json_and_holds_nothing_of_its_cause(
     prompt: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
