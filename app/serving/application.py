@@ -23,6 +23,7 @@ from app.sections import ScalingConfig, ServingConfig
 from app.serving.api import build_api
 from app.serving.replica import Replica
 from app.serving.scaling import replicas_wanted
+from app.serving.whole import answer_whole
 
 # Beyond its limit the replica answers 503 in JSON, so Serve must let more than that through.
 QUEUE_FACTOR = 4
@@ -47,6 +48,7 @@ class ReplicaHost:
         """Open the replica and let it run."""
         # On shared cores a second thread costs more than it gives for a few hundred rows.
         torch.set_num_threads(1)
+        answer_whole()
         self._replica = Replica(config, wall=time.time, steady=time.monotonic)
         self._replica.start()
 
