@@ -83,6 +83,11 @@ $(CLIENTS): tests/clients/requirements.txt
 test-clients: $(DEV_SET) $(CLIENTS) ## tritonclient and KServe's own client, over a socket
 	@$(BIN)/python -m pytest -q -m clients
 
+.PHONY: test-edge
+test-edge: $(DEV_SET) ## the tests of nginx before everything; installs it from Debian's packages (needs root)
+	@command -v nginx >/dev/null || apt-get install -qq -y nginx-light
+	@$(BIN)/python -m pytest -q -m "edge and not chaos"
+
 .PHONY: bench
 bench: $(DEV_SET) ## every benchmark, one after the other
 	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python "$$script"; done
