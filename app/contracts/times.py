@@ -12,6 +12,7 @@ import pyarrow as pa
 from app.contracts.rows import TIMESTAMP
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 MICROS_PER_HOUR = 3_600_000_000
 MICROS_PER_DAY = 24 * MICROS_PER_HOUR
 
@@ -22,7 +23,7 @@ def micros_of(at: datetime) -> int:
     >>> moment(micros_of(datetime(2013, 4, 1, tzinfo=UTC))).isoformat()
     '2013-04-01T00:00:00+00:00'
     """
-    return (at - EPOCH) // timedelta(microseconds=1)
+    return (at - EPOCH) // MICROSECOND
 
 
 def moment(micros: int) -> datetime:

@@ -26,8 +26,8 @@ async def predict_stream(predictor: Predictor, desk: Desk, request: Request) -> 
     config, serving = predictor.config, predictor.config.serving
 
     def answer() -> Response:
-        max_bytes = int(serving.max_body_mb * 2**20)
-        bulk = read_stream(body, config.contract, serving.max_rows_per_request, max_bytes)
+        most_rows = serving.max_rows_per_request
+        bulk = read_stream(body, config.contract, most_rows, desk.max_bytes)
         charge(request.scope, bulk.table.num_rows)
         # A second try by the edge names the same rows.
         keys = bulk.keys or Namer(config.contract).keys(bulk.table, body, request.scope["headers"])

@@ -6,7 +6,7 @@ Knows ASGI scopes and threads; knows nothing of models, tables or what a message
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import orjson
@@ -22,28 +22,40 @@ Message = TypeVar("Message", bound=BaseModel)
 Outcome = TypeVar("Outcome")
 
 
+class Places:
+    """How many may be under way at a time. One event loop takes and gives them."""
+
+    def __init__(self, most: int, what: str) -> None:
+        """Take how many, and what they are, for whoever is refused."""
+        self._most, self._what = most, what
+        self._taken = 0
+
+    @contextmanager
+    def take(self) -> Iterator[None]:
+        """Hold a place. Raises Refused with 503 when there is none."""
+        if self._taken >= self._most:
+            raise Refused(503, "server", f"{self._taken} {self._what} under way", "try again later")
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+
+
 class Desk:
     """What all requests of one replica share."""
 
     def __init__(self, serving: ServingConfig) -> None:
         """Take the bounds."""
-        self._max_bytes = int(serving.max_body_mb * 2**20)
+        self.max_bytes = int(serving.max_body_mb * 2**20)
         self._seconds = serving.body_seconds
-        self._max_ongoing = serving.max_ongoing_requests
-        self._ongoing = 0
+        self._places = Places(serving.max_ongoing_requests, "requests")
         # Two: one may wait for the disk or the ledger while the other computes.
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="requests")
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
+    def place(self) -> AbstractContextManager[None]:
         """Count a request as under way. Raises Refused with 503 when too many are."""
-        if self._ongoing >= self._max_ongoing:
-            raise Refused(503, "server", f"{self._ongoing} requests under way", "try again later")
-        self._ongoing += 1
-        try:
-            yield
-        finally:
-            self._ongoing -= 1
+        return self._places.take()
 
     async def read(self, scope: Scope, receive: Receive, *others: str) -> bytes:
         """Read a body of bounded length, within bounded time. Raises Refused.
@@ -53,7 +65,7 @@ class Desk:
         kind = content_type(scope)
         if kind != JSON and kind not in others:
             raise Refused(415, "content-type", kind[:100], f"send {' or '.join((JSON, *others))}")
-        return await read_body(scope["headers"], receive, self._max_bytes, self._seconds)
+        return await read_body(scope["headers"], receive, self.max_bytes, self._seconds)
 
     async def work(self, function: Callable[[], Outcome]) -> Outcome:
         """Call a function that takes its time, beside the event loop."""

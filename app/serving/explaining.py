@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope
 from app.contracts.rows import Contract
 from app.model.bundle import ModelBundle
 from app.model.explanation import SCALES, Explainer, Explanation
-from app.serving.desk import Desk, parse
+from app.serving.desk import Desk, Places, parse
 from app.serving.doors import charge
 from app.serving.explain_messages import METHOD, REFERENCE, ExplainRequest
 from app.serving.messages import Refused
@@ -34,9 +34,9 @@ class Explaining:
         self.config = predictor.config
         serving = self.config.serving
         self._predictor, self._desk = predictor, desk
-        self._most_rows, self._most_ongoing = serving.explain_max_rows, serving.explain_max_ongoing
+        self._most_rows = serving.explain_max_rows
+        self._places = Places(serving.explain_max_ongoing, "explanations")
         self._digits = serving.round_probability_digits
-        self._ongoing = 0
         # One: a second would only take turns with it, and with what predicts.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="explaining")
 
@@ -47,16 +47,10 @@ class Explaining:
         row is acceptable, 429 beyond a budget, 503 without a champion or with too many explanations
         under way.
         """
-        if self._ongoing >= self._most_ongoing:
-            got = f"{self._ongoing} explanations under way"
-            raise Refused(503, "server", got, "try again later")
-        self._ongoing += 1
-        try:
+        with self._places.take():
             body = await self._desk.read(scope, receive)
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._worker, lambda: self._whole(body, scope))
-        finally:
-            self._ongoing -= 1
 
     def _whole(self, body: bytes, scope: Scope) -> bytes:
         request = parse(body, ExplainRequest)

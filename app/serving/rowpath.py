@@ -11,6 +11,7 @@ from itertools import repeat
 from typing import Any
 
 from app.contracts.rows import Contract
+from app.contracts.times import MICROSECOND
 from app.contracts.windows import LIVE_SOURCE
 from app.data.forgetting import identity_columns
 from app.data.goodrows import GoodRows, PlainRow
@@ -34,7 +35,7 @@ class RowPath:
         self._entity = places[contract.entity] if contract.entity else None
         self._personal = [places[name] for name in contract.personal]
         self._identities = [places[name] for name in identity_columns(contract)]
-        self._lead = round(contract.lead_minutes * 60_000_000)
+        self._lead = contract.lead // MICROSECOND
         # Windows are looked up by column.
         self.fits = not contract.windows
         self._replica, self._pseudonymiser = replica, pseudonymiser
