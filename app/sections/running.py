@@ -11,7 +11,6 @@ from pydantic import Field
 from app.contracts.rows import Frozen
 from app.contracts.times import midnight
 
-
 # How work that nobody waits for shares the cores with replicas.
 Background = Literal["equal", "nice", "idle"]
 

@@ -19,7 +19,9 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks.faults import beside
 from benchmarks.faults import overload as beyond
+from benchmarks.faults import ramp as growing
 
 app = typer.Typer(add_completion=False, help=__doc__)
 Hidden = Annotated[int, typer.Option(min=8, help="Width of the network: what an answer costs.")]
@@ -61,8 +63,33 @@ def overload(
 
 
 @app.command()
-def ramp() -> None:
-    """x."""
+def ramp(
+    hidden: Hidden = growing.Dials.hidden,
+    objective_ms: Annotated[
+        float, typer.Option(min=1, help="serving.scaling.latency_objective_ms.")
+    ] = growing.Dials.objective_ms,
+    ongoing: Annotated[
+        float, typer.Option(help="serving.scaling.ongoing_per_replica.")
+    ] = growing.Dials.ongoing_per_replica,
+) -> None:
+    """Let the load grow from 10 to 3,000 requests a minute in a minute."""
+    tell(lambda folder: growing.measure(folder, growing.Dials(hidden, objective_ms, ongoing)))
+
+
+@app.command()
+def training(
+    hidden: Hidden = beside.Dials.hidden,
+    rate: Annotated[float, typer.Option(help="Requests a second.")] = beside.Dials.rate,
+    rows: Annotated[int, typer.Option(min=1, help="Of a request.")] = beside.Dials.rows,
+    rounds: Rounds = beside.Dials.rounds,
+    seconds: Seconds = beside.Dials.seconds,
+    background: Annotated[
+        str, typer.Option(help="cluster.background of the training: nice, idle or equal.")
+    ] = beside.Dials.background,
+) -> None:
+    """Serve at a constant rate beside a training job."""
+    dials = beside.Dials(hidden, rate, seconds, rounds, background, rows)
+    tell(lambda folder: beside.measure(folder, dials))
 
 
 if __name__ == "__main__":

@@ -100,10 +100,10 @@ class Generator:
 
 
 @contextlib.contextmanager
-def generating(endpoint: Endpoint, key: str) -> Iterator[Generator]:
+def generating(served: Endpoint, key: str, rows: int = ROWS) -> Iterator[Generator]:
     """Run a generator for the length of a `with` block."""
     with started(GENERATOR, {}) as process:
-        yield Generator(process, endpoint, key)
+        yield Generator(process, served, key, rows)
 
 
 @contextlib.contextmanager
@@ -153,7 +153,9 @@ def await_replicas(served: Endpoint, number: int) -> None:
 
 def statuses(sent: Sequence[Sent]) -> dict[str, int]:
     """Count answers by status; 0 is a connection that broke off."""
-    return {str(status): number for status, number in sorted(Counter(s.status for s in sent).items())}
+    return {
+        str(status): number for status, number in sorted(Counter(s.status for s in sent).items())
+    }
 
 
 def refusals(sent: Sequence[Sent]) -> dict[str, int]:

@@ -52,9 +52,7 @@ class Heard:
         """Count one answer, and keep an example of those that are not what they should be."""
         self.seconds.append(seconds)
         self.statuses[answer.status] += 1
-        right = answer.status == 200 and _agree(
-            answer.body, asked.probabilities, self.tolerance
-        )
+        right = answer.status == 200 and _agree(answer.body, asked.probabilities, self.tolerance)
         if not right:
             self.num_wrong += answer.status == 200
             self.example = self.example or answer.body[:300].decode(errors="replace")

@@ -1,8 +1,23 @@
-"""A line that says how long one more would wait."""
+"""A line that says how long one more would wait, and a replica that turns some away by it."""
 
+import asyncio
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+import httpx
 import pytest
 
+from app.config import Config
+from app.serving.api import build_api
+from app.serving.bulk import ARROW
+from app.serving.documentation import JSON
+from app.serving.messages import ErrorResponse
 from app.serving.waiting import Line
+from benchmarks.serving.bodies import stream_of
+from tests.serving_world import make_rows, make_table
+from tests.unit.serving.conftest import World, open_world
 
 
 def answer(line: Line, number: int, seconds: float, together: int = 1, at: float = 0.0) -> float:
@@ -67,3 +82,66 @@ def test_a_new_pace_is_seen_soon() -> None:
         line.leave(at)
     at = answer(line, 400, 0.001, at=at)
     assert fill(line, 4, at) < 0.01
+
+
+@pytest.fixture
+def world(flights: Config) -> Iterator[World]:
+    """A replica on which every look at the clock takes 50 ms, and that lets nobody wait for it."""
+    serving = flights.serving.model_copy(update={"max_wait_ms": 40.0})
+    with open_world(flights.model_copy(update={"clock": "wall", "serving": serving})) as world:
+        world.promote(seed=1)
+        clock = itertools.count()
+        world.replica.steady = lambda: 0.05 * next(clock)
+        yield world
+
+
+def ask(world: World, kind: str, number: int) -> list[list[httpx.Response]]:
+    """Send requests one after the other, and then as many at the same moment."""
+    contract = world.config.contract
+    bodies = [make_rows(contract, 1, first=n) for n in range(2 * number)]
+    content: list[bytes]
+    if kind == JSON:
+        content = [json.dumps({"rows": rows}).encode() for rows in bodies]
+    else:
+        content = [stream_of(make_table(contract, 1, first=n)) for n in range(2 * number)]
+
+    async def send() -> list[list[httpx.Response]]:
+        transport = httpx.ASGITransport(build_api(world.replica))
+        headers = {**world.client.headers, "content-type": kind}
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://here", headers=headers
+        ) as client:
+
+            async def post(body: bytes) -> httpx.Response:
+                return await client.post("/v1/flights/predict", content=body)
+
+            alone = [await post(body) for body in content[:number]]
+            return [alone, await asyncio.gather(*map(post, content[number:]))]
+
+    return asyncio.run(send())
+
+
+@pytest.mark.parametrize("kind", [JSON, ARROW])
+def test_who_would_wait_too_long_is_told_so_at_once_and_the_others_are_answered(
+    world: World, kind: str
+) -> None:
+    alone, together = ask(world, kind, 8)
+
+    assert {answer.status_code for answer in alone} == {200}
+    statuses = [answer.status_code for answer in together]
+    assert set(statuses) == {200, 503}
+    refused = next(answer for answer in together if answer.status_code == 503)
+    assert refused.headers["retry-after"] == "1"
+    told = ErrorResponse.model_validate_json(refused.content).error
+    assert told.where == "server"
+    assert "ms of work before this request" in told.got
+    assert world.logged("predictions").num_rows == 8 + statuses.count(200)
+
+
+def test_without_a_bound_all_wait(world: World) -> None:
+    predictor = world.replica.predictor
+    serving = predictor.config.serving.model_copy(update={"max_wait_ms": None})
+    config = predictor.config.model_copy(update={"serving": serving})
+    world.replica.predictor = replace(predictor, config=config)
+    for answers in ask(world, JSON, 8):
+        assert [answer.status_code for answer in answers] == 8 * [200]
