@@ -141,8 +141,10 @@ def test_a_connection_that_breaks_off_is_counted_and_another_is_opened(world_fil
 
 def test_a_request_that_finds_no_connection_counts_from_when_it_was_due(world_file: Path) -> None:
     with server() as behind:
-        asked = iter(lambda: Asked(b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n", [0.25]), None)
-        sent = Senders(behind.server_address, None, asked).run([0.0] * 30, 1)
+        asked: Iterator[Asked] = iter(
+            lambda: Asked(b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n", [0.25]), None
+        )
+        sent = Senders(behind.server_address, asked).run([0.0] * 30, 1)
     assert {each.due for each in sent} == {0.0}
     assert [each.seconds for each in sent] == sorted(each.seconds for each in sent)
 

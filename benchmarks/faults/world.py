@@ -88,7 +88,7 @@ class Generator:
             {
                 "file": str(self._endpoint.world.requests),
                 "address": ["127.0.0.1", self._endpoint.port if direct else edge.port],
-                "certificate": None if direct else str(edge.folder / "edge.crt"),
+                "trust": None if direct else str(edge.folder / "edge.crt"),
                 "form": self._endpoint.form(self._key),
                 "rows_per_request": self._rows,
                 **how,

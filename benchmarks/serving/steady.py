@@ -19,7 +19,15 @@ from typing import Any, NamedTuple
 
 from benchmarks.harness.contenders import answer_commands
 from benchmarks.serving.bodies import Asked, Form, requests_of
-from benchmarks.serving.load import BROKEN, RECEIVE, TIMEOUT_SECONDS, Answer, Heard, read_answer
+from benchmarks.serving.load import (
+    BROKEN,
+    TIMEOUT_SECONDS,
+    Answer,
+    Heard,
+    connect,
+    read_answer,
+    receive,
+)
 
 TOLERANCE = 1e-4
 GOT = re.compile(rb'"got"\s*:\s*"([^"]{0,80})')
@@ -44,14 +52,13 @@ class _UnderWay(NamedTuple):
 
 
 class Senders:
-    """Connections of which each carries one request at a time."""
+    """Connections of which each carries one request at a time, sent when it is due."""
 
     def __init__(
-        self, address: tuple[str, int], certificate: str | None, asked: Iterator[Asked]
+        self, address: tuple[str, int], asked: Iterator[Asked], tls: ssl.SSLContext | None = None
     ) -> None:
-        """Take where to call, whose certificate to trust (None: no TLS), and what to ask."""
-        self._address, self._asked = address, asked
-        self._tls = ssl.create_default_context(cafile=certificate) if certificate else None
+        """Take where to call, what to ask, and whom to trust where it goes by TLS."""
+        self._address, self._asked, self._tls = address, asked, tls
         self._poll = select.epoll()
         # The latest first: those that idle long are ended by the server.
         self._free: list[socket.socket] = []
@@ -91,11 +98,7 @@ class Senders:
         return self._sent
 
     def _connect(self) -> socket.socket:
-        connection = socket.create_connection(self._address, TIMEOUT_SECONDS)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._tls is not None:
-            connection = self._tls.wrap_socket(connection, server_hostname=self._address[0])
-        connection.setblocking(False)
+        connection = connect(self._address, self._tls)
         self._poll.register(connection, select.EPOLLIN)
         return connection
 
@@ -103,12 +106,12 @@ class Senders:
         asked = next(self._asked)
         connection = self._free.pop() if self._free else self._connect()
         try:
-            _send(connection, asked.content)
+            connection.sendall(asked.content)
         except OSError:
             # Ended while it was idle, which is seen only now.
             connection.close()
             connection = self._connect()
-            _send(connection, asked.content)
+            connection.sendall(asked.content)
         self._under_way[connection.fileno()] = _UnderWay(connection, asked, due, bytearray())
 
     def _hear(self, number: int) -> None:
@@ -116,18 +119,20 @@ class Senders:
         if under_way is None:
             self._drop(number)
             return
-        ended = _receive(under_way.connection, under_way.received)
-        answer = read_answer(bytes(under_way.received))
-        if answer is None and not ended:
+        piece = receive(under_way.connection)
+        if piece is None:
             return
-        answer = answer or Answer(BROKEN, b"", True)
+        under_way.received.extend(piece)
+        answer = read_answer(bytes(under_way.received)) if piece else Answer(BROKEN, b"", True)
+        if answer is None:
+            return
         del self._under_way[number]
         seconds = time.perf_counter() - self._began - under_way.due
         self.heard.note(answer, under_way.asked, seconds)
         said = GOT.search(answer.body) if answer.status != 200 else None
         told = said[1].decode(errors="replace") if said else ""
         self._sent.append(Sent(under_way.due, seconds, answer.status, told))
-        if ended or answer.closes:
+        if answer.closes:
             under_way.connection.close()
         else:
             self._free.append(under_way.connection)
@@ -135,29 +140,9 @@ class Senders:
     def _drop(self, number: int) -> None:
         """Close a connection that the server ended while it was idle."""
         idle = next(each for each in self._free if each.fileno() == number)
-        if _receive(idle, bytearray()):
+        if receive(idle) is not None:
             self._free.remove(idle)
             idle.close()
-
-
-def _send(connection: socket.socket, content: bytes) -> None:
-    connection.settimeout(TIMEOUT_SECONDS)
-    connection.sendall(content)
-    connection.setblocking(False)
-
-
-def _receive(connection: socket.socket, received: bytearray) -> bool:
-    """Add what has come; tell whether the connection ended."""
-    while True:
-        try:
-            piece = connection.recv(RECEIVE)
-        except (ssl.SSLWantReadError, BlockingIOError):
-            return False
-        except (ConnectionError, ssl.SSLError):
-            return True
-        if not piece:
-            return True
-        received += piece
 
 
 def steady(rate: float, seconds: float) -> list[float]:
@@ -187,16 +172,20 @@ def ramp(first: float, last: float, seconds: float) -> list[float]:
 def act(
     file: str,
     address: tuple[str, int],
-    certificate: str | None,
+    trust: str | None,
     form: dict[str, Any],
     rows_per_request: int,
     dues: Sequence[float] = (),
     num_connections: int = 64,
     callers: tuple[int, float] | None = None,
 ) -> dict[str, Any]:
-    """Send and tell what was heard: at times that are due, or by callers for some seconds."""
+    """Send and tell what was heard: at times that are due, or by callers for some seconds.
+
+    `trust` is the file of a certificate, for TLS.
+    """
     asked = requests_of(Path(file), Form(**form), rows_per_request, next(_first_ids))
-    senders = Senders((address[0], address[1]), certificate, asked)
+    tls = ssl.create_default_context(cafile=trust) if trust is not None else None
+    senders = Senders((address[0], address[1]), asked, tls)
     sent = senders.run_callers(*callers) if callers else senders.run(dues, num_connections)
     return {
         "sent": sent,
