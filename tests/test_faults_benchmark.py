@@ -146,6 +146,8 @@ def test_a_request_that_finds_no_connection_counts_from_when_it_was_due(world_fi
         )
         sent = Senders(behind.server_address, asked).run([0.0] * 30, 1)
     assert {each.due for each in sent} == {0.0}
+    assert all(0 <= each.late < each.seconds for each in sent)
+    assert sent[-1].late > sent[0].seconds
     assert [each.seconds for each in sent] == sorted(each.seconds for each in sent)
 
 

@@ -19,6 +19,7 @@ from benchmarks.faults.world import (
     endpoint,
     generating,
     goodput,
+    late_ms,
     median,
     percentile_ms,
     refusals,
@@ -99,6 +100,7 @@ def measure(folder: Path, dials: Dials) -> dict[str, Any]:
         "refusals_haproxy": refusals(direct),
         "statuses_unloaded": statuses([s for each in rounds for s in each.unloaded]),
         "most_tries": tries,
+        "late_p99_ms": late_ms(every),
         "rounds": figures,
     }
 

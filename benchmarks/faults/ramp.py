@@ -17,6 +17,7 @@ from benchmarks.faults.world import (
     Endpoint,
     endpoint,
     generating,
+    late_ms,
     percentile_ms,
     statuses,
 )
@@ -86,6 +87,7 @@ def run(served: Endpoint, dials: Dials) -> dict[str, Any]:
     return {
         "statuses": statuses(sent),
         "statuses_after": statuses(after),
+        "late_p99_ms": late_ms(sent),
         "objective_ms": dials.objective_ms,
         "p99_of_ramp_ms": percentile_ms(between(sent, 0, dials.ramp_seconds), 0.99),
         "p99_last_30_s_ms": percentile_ms(between(sent, dues[-1] - 30, dues[-1] + 1), 0.99),

@@ -174,6 +174,11 @@ def percentile_ms(sent: Sequence[Sent], share: float) -> float:
     return 1000 * float(np.quantile(took, share)) if took else float("nan")
 
 
+def late_ms(sent: Sequence[Sent]) -> float:
+    """Give the 99th percentile of how late the generator was: large, it measures itself."""
+    return round(1000 * float(np.quantile([each.late for each in sent], 0.99)), 1)
+
+
 def goodput(sent: Sequence[Sent], seconds: float) -> float:
     """Give the answers a second over the seconds in which requests were sent."""
     return sum(each.status == 200 for each in sent) / seconds

@@ -42,12 +42,15 @@ class Sent(NamedTuple):
     status: int
     said: str
     """What a refusal says that was got; empty for an answer."""
+    late: float = 0.0
+    """How much later than due it was sent: the generator's own fault, and within `seconds`."""
 
 
 class _UnderWay(NamedTuple):
     connection: socket.socket
     asked: Asked
     due: float
+    late: float
     received: bytearray
 
 
@@ -112,7 +115,9 @@ class Senders:
             connection.close()
             connection = self._connect()
             connection.sendall(asked.content)
-        self._under_way[connection.fileno()] = _UnderWay(connection, asked, due, bytearray())
+        late = time.perf_counter() - self._began - due
+        under_way = _UnderWay(connection, asked, due, late, bytearray())
+        self._under_way[connection.fileno()] = under_way
 
     def _hear(self, number: int) -> None:
         under_way = self._under_way.get(number)
@@ -131,7 +136,7 @@ class Senders:
         self.heard.note(answer, under_way.asked, seconds)
         said = GOT.search(answer.body) if answer.status != 200 else None
         told = said[1].decode(errors="replace") if said else ""
-        self._sent.append(Sent(under_way.due, seconds, answer.status, told))
+        self._sent.append(Sent(under_way.due, seconds, answer.status, told, under_way.late))
         if answer.closes:
             under_way.connection.close()
         else:
