@@ -4,6 +4,7 @@ Knows ASGI scopes and threads; knows nothing of models, tables or what a message
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -17,6 +18,7 @@ from app.sections import ServingConfig
 from app.serving.bodies import read_body
 from app.serving.documentation import JSON
 from app.serving.messages import Refused, explain
+from app.serving.waiting import Line
 
 Message = TypeVar("Message", bound=BaseModel)
 Outcome = TypeVar("Outcome")
@@ -45,17 +47,39 @@ class Places:
 class Desk:
     """What all requests of one replica share."""
 
-    def __init__(self, serving: ServingConfig) -> None:
-        """Take the bounds."""
+    def __init__(
+        self, serving: ServingConfig, steady: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Take the bounds, and a clock in seconds that is never put back."""
         self.max_bytes = int(serving.max_body_mb * 2**20)
         self._seconds = serving.body_seconds
         self._places = Places(serving.max_ongoing_requests, "requests")
+        self._line, self._steady = Line(), steady
+        longest = serving.max_wait_ms
+        self._longest_wait = float("inf") if longest is None else longest / 1000
         # Two: one may wait for the disk or the ledger while the other computes.
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="requests")
 
     def place(self) -> AbstractContextManager[None]:
         """Count a request as under way. Raises Refused with 503 when too many are."""
         return self._places.take()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Hold a place in the line of those who wait for predictions.
+
+        Raises Refused with 503 when there is none, or when its turn would come too late: before
+        anything of the body is read.
+        """
+        if (wait := self._line.wait) > self._longest_wait:
+            got = f"{1000 * wait:.0f} ms of work before this request"
+            raise Refused(503, "server", got, "try again later, or somewhere else")
+        with self._places.take():
+            self._line.enter(self._steady())
+            try:
+                yield
+            finally:
+                self._line.leave(self._steady())
 
     async def read(self, scope: Scope, receive: Receive, *others: str) -> bytes:
         """Read a body of bounded length, within bounded time. Raises Refused.

@@ -103,7 +103,7 @@ class Inference:
             # Again when it is scored; here no row has been charged for.
             self._version(request)
         refuse_encoded(request.scope)
-        with self._desk.place():
+        with self._desk.turn():
             body = await self._desk.read(request.scope, request.receive, BINARY)
             return await self._desk.work(lambda: self._answer(body, request))
 

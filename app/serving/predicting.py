@@ -54,7 +54,7 @@ class Predicting:
     async def answer(self, scope: Scope, receive: Receive) -> bytes:
         """Give the answer as JSON. Raises Refused, see Predictor.predict and Desk."""
         began = self._steady()
-        with self._desk.place():
+        with self._desk.turn():
             answer = await self._answered(scope, receive)
         now = self._steady()
         self._latencies.add(now, now - began)
