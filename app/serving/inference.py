@@ -48,7 +48,7 @@ HEADER_NAME = "Inference-Header-Content-Length"
 HEADER_LENGTH = HEADER_NAME.lower()
 DIVIDED: dict[str, Any] = {
     "description": "Bytes of the JSON, where tensors follow it in binary.",
-    "schema": {"type": "integer", "minimum": 0},
+    "schema": {"type": "integer", "minimum": 1},
 }
 OPEN_ERRORS = (405, 500, 503)
 # Nothing is judged row by row: 400 says all that is wrong with a body.
@@ -161,7 +161,8 @@ def add_inference_routes(api: FastAPI, replica: Replica, desk: Desk) -> None:
     add("", handlers.server, _said(ServerMetadata, (*barred, *OPEN_ERRORS)), security)
     model, version = _parameter("model", enum=[config.name]), _parameter("version")
     reading, inferring = (*barred, *READING), (*barred, *INFER_ERRORS)
-    body = with_body(infer_schema(config.contract), BINARY)
+    most_rows = config.serving.max_rows_per_request
+    body = with_body(infer_schema(config.contract, config.name, most_rows), BINARY)
     for place, parameters in (("", [model]), ("/versions/{version}", [model, version])):
         path, extra = f"/models/{{model}}{place}", {"parameters": parameters, **security}
         add(path, handlers.model, _said(ModelMetadata, reading), extra)
