@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.config import load_config
 from app.serving.api import build_api
 from app.serving.replica import Replica
+from app.serving.whole import answer_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -71,6 +72,7 @@ def main(config: str, port: str, *arguments: str) -> None:
     replica = Replica(load_config(config), wall=time.time, steady=time.monotonic)
     replica.start()
     app = build_api(replica)
+    answer_whole()
     if arguments == ("--die-before-answer",):
         app = DiesBeforeItAnswers(app)
     try:

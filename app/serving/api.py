@@ -134,13 +134,14 @@ def _add_model_routes(api: FastAPI, replica: Replica, desk: Desk, predicting: Pr
         path |= SECURITY
         reading, writing = (*CLOSED, *reading), (*CLOSED, *writing)
         describe_keys(api, with_tokens=config.serving.tokens is not None)
-    most_rows = config.serving.max_rows_per_request
-    rows = path | with_body(request_schema(config.contract, most_rows), ARROW)
+    most = config.serving.max_rows_per_request
+    rows = path | with_body(request_schema(config.contract, most), ARROW)
     predicted = with_binary(answers(PredictResponse, writing), ARROW)
-    outcomes = path | with_body(labels_schema(most_rows))
     _route(api, "GET", metadata, answers(Metadata, reading), path)
     _route(api, "POST", predict, predicted, rows)
-    _route(api, "POST", labels, answers(LabelsResponse, writing), outcomes)
+    _route(
+        api, "POST", labels, answers(LabelsResponse, writing), path | with_body(labels_schema(most))
+    )
     _add_receipts(api, replica, desk, path, reading)
     _add_explaining(api, Explaining(replica.predictor, desk), path, writing)
 

@@ -26,8 +26,9 @@ REFUSED = dict.fromkeys(NOT_OFFERED, False)
 # There is no text for a number of FP16.
 JSON_NUMBERS = [name for name in NUMBERS if name != "FP16"]
 DATA = (
-    "The values: as many as the shape says, for [rows, 1] perhaps in lists of one. Tensors that "
-    "are sent in binary say binary_data_size instead, in a body of application/octet-stream."
+    "The values: as many as the shape says, for [rows, 1] perhaps in lists of one, within the "
+    "limits of the columns, see the rows of /v1/{model}/predict. Tensors that are sent in binary "
+    "say binary_data_size instead, in a body of application/octet-stream."
 )
 
 Parameters = dict[str, Any]
@@ -173,7 +174,8 @@ def infer_schema(contract: Contract, model: str, most_rows: int) -> dict[str, An
     """Describe a request in JSON with this model's columns, as a JSON schema.
 
     It cannot say that a column is sent once, that all have as many values as their shape says, or
-    that a number fits its datatype; the descriptions do.
+    that a number fits its datatype; the descriptions do. Limits of columns are left to the rows of
+    the plain path: here they would be said once for each column and form.
     """
     schema = InferRequest.model_json_schema(ref_template="#/{model}")
     tensor, output = schema["$defs"]["InputTensor"], schema["$defs"]["OutputAsked"]
@@ -212,15 +214,21 @@ def _tensor_schema(schema: dict[str, Any], contract: Contract, most_rows: int) -
     return {
         **schema,
         "required": [*schema["required"], "data"],
-        "anyOf": [{"properties": _of_column(column)} for column in contract.columns],
+        "anyOf": [{"properties": kind} for kind in _kinds(contract)],
     }
 
 
-def _of_column(column: Column) -> dict[str, Any]:
-    value = column_schema(column)
-    one = {"type": "array", "items": value, "minItems": 1, "maxItems": 1}
-    return {
-        "name": {"const": column.name},
-        "datatype": {"enum": JSON_NUMBERS if column.kind == "number" else [TEXT]},
-        "data": {"anyOf": [{"type": "array", "items": each} for each in (value, one)]},
-    }
+def _kinds(contract: Contract) -> list[dict[str, Any]]:
+    """Describe the tensors of columns, those that take the same values together."""
+    kinds: dict[str, dict[str, Any]] = {}
+    for column in contract.columns:
+        told = column_schema(column)
+        value = {key: told[key] for key in told.keys() & {"type", "format", "minLength", "enum"}}
+        one = {"type": "array", "items": value, "minItems": 1, "maxItems": 1}
+        kind = {
+            "name": {"enum": []},
+            "datatype": {"enum": JSON_NUMBERS if column.kind == "number" else [TEXT]},
+            "data": {"anyOf": [{"type": "array", "items": each} for each in (value, one)]},
+        }
+        kinds.setdefault(repr(sorted(value.items())), kind)["name"]["enum"].append(column.name)
+    return list(kinds.values())
