@@ -26,6 +26,7 @@ from app.serving.documentation import (
     Answers,
     answers,
     describe_keys,
+    in_path,
     with_binary,
     with_body,
 )
@@ -126,13 +127,11 @@ def _add_model_routes(api: FastAPI, replica: Replica, desk: Desk, predicting: Pr
         )
         return Response(content, media_type=JSON)
 
-    named = {"name": "model", "in": "path", "required": True}
-    path = {"parameters": [{**named, "schema": {"type": "string", "enum": [config.name]}}]}
-    reading: tuple[int, ...] = READING
-    writing: tuple[int, ...] = WRITING
-    if config.serving.authentication == "keys":
+    path: dict[str, Any] = {"parameters": [in_path("model", enum=[config.name])]}
+    closed = CLOSED if config.serving.authentication == "keys" else ()
+    reading, writing = (*closed, *READING), (*closed, *WRITING)
+    if closed:
         path |= SECURITY
-        reading, writing = (*CLOSED, *reading), (*CLOSED, *writing)
         describe_keys(api, with_tokens=config.serving.tokens is not None)
     most = config.serving.max_rows_per_request
     rows = path | with_body(request_schema(config.contract, most), ARROW)
@@ -158,8 +157,7 @@ def _add_receipts(
         with desk.place():
             return _success(await desk.work(lambda: replica.receipt(prediction_id)))
 
-    one = {"name": "prediction_id", "in": "path", "required": True, "schema": {"type": "string"}}
-    asked = {**path, "parameters": [*path["parameters"], one]}
+    asked = {**path, "parameters": [*path["parameters"], in_path("prediction_id")]}
     _route(api, "GET", predictions, answers(Receipt, statuses), asked, "/{prediction_id}")
 
 

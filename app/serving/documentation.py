@@ -89,6 +89,11 @@ def describe_keys(api: FastAPI, with_tokens: bool = False) -> None:
     api.openapi = described  # type: ignore[method-assign]  # FastAPI's own way to add to it.
 
 
+def in_path(name: str, **schema: Any) -> dict[str, Any]:
+    """Describe a part of a path, a text."""
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", **schema}}
+
+
 def with_body(schema: dict[str, Any], *binary: str) -> dict[str, Any]:
     """Describe a body that the handler reads by itself, in JSON or of a binary content type."""
     content = {JSON: {"schema": schema}, **_binary_content(binary)}

@@ -21,6 +21,7 @@ from app.serving.documentation import (
     WRITING,
     Answers,
     answers,
+    in_path,
     with_binary,
     with_body,
 )
@@ -159,7 +160,7 @@ def add_inference_routes(api: FastAPI, replica: Replica, desk: Desk) -> None:
     add("/health/live", handlers.live, _said(Live, OPEN_ERRORS), {})
     add("/health/ready", handlers.ready, _said(Ready, OPEN_ERRORS), {})
     add("", handlers.server, _said(ServerMetadata, (*barred, *OPEN_ERRORS)), security)
-    model, version = _parameter("model", enum=[config.name]), _parameter("version")
+    model, version = in_path("model", enum=[config.name]), in_path("version")
     reading, inferring = (*barred, *READING), (*barred, *INFER_ERRORS)
     most_rows = config.serving.max_rows_per_request
     body = with_body(infer_schema(config.contract, config.name, most_rows), BINARY)
@@ -176,10 +177,6 @@ def add_inference_routes(api: FastAPI, replica: Replica, desk: Desk) -> None:
 
 def _said(success: type[BaseModel], errors: tuple[int, ...]) -> Answers:
     return answers(success, errors, InferError, SAID)
-
-
-def _parameter(name: str, **schema: Any) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", **schema}}
 
 
 def _success(message: BaseModel) -> Response:
