@@ -1,6 +1,6 @@
 """One replica in a process of its own, as Serve hosts it but without Ray: what may be killed.
 
-Run as `python -m tests.replica_process CONFIG PORT [--die-before-answer]`.
+Run as `python -m tests.replica_process CONFIG PORT [--die-before-answer] [--line-seconds=S]`.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.config import load_config
 from app.serving.api import build_api
+from app.serving.lines import BoundedLine
 from app.serving.replica import Replica
 from app.serving.whole import answer_whole
 
@@ -73,8 +74,11 @@ def main(config: str, port: str, *arguments: str) -> None:
     replica.start()
     app = build_api(replica)
     answer_whole()
-    if arguments == ("--die-before-answer",):
-        app = DiesBeforeItAnswers(app)
+    for argument in arguments:
+        if argument == "--die-before-answer":
+            app = DiesBeforeItAnswers(app)
+        if argument.startswith("--line-seconds="):
+            BoundedLine.head_seconds = float(argument.partition("=")[2])
     try:
         uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="warning", lifespan="off")
     finally:

@@ -6,7 +6,6 @@ named here with its reason.
 """
 
 import random
-from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -19,9 +18,9 @@ from schemathesis.core.parameters import ParameterLocation
 
 from app.config import load_config
 from app.contracts.rows import Column
-from app.serving.tensors import LENGTH
 from tests.replica_process import ROOT
 from tests.serving_world import make_rows, make_table
+from tests.tensor_bodies import tensors_of
 
 CONTRACT = load_config(ROOT / "configs" / "flights.yaml").contract
 HEADER = "Inference-Header-Content-Length"
@@ -46,26 +45,11 @@ def arrow_streams(draw: st.DrawFn) -> bytes:
 def binary_tensors(draw: st.DrawFn) -> bytes:
     """Write rows as a client of the Open Inference Protocol does; its JSON is found by a brace."""
     rows = make_rows(CONTRACT, draw(st.integers(1, 12)), draw(st.integers(0, 1000)))
-    tensors, tails = [], []
-    for column in CONTRACT.columns:
-        values = [row[column.name] for row in rows]
-        is_number = column.kind == "number"
-        tails.append(numbers(values) if is_number else texts(values))
-        shape = [len(rows)] if draw(st.booleans()) else [len(rows), 1]
-        tensor = {"name": column.name, "shape": shape, "datatype": "FP64" if is_number else "BYTES"}
-        tensors.append({**tensor, "parameters": {"binary_data_size": len(tails[-1])}})
+    tensors, tail = tensors_of(CONTRACT, rows)
+    for tensor in tensors:
+        tensor["shape"] += [1] * draw(st.integers(0, 1))
     asked = {"empty_is_null": True, "binary_data_output": draw(st.booleans())}
-    head = orjson.dumps({"inputs": tensors, "parameters": asked})
-    return b"".join([head, *tails])
-
-
-def numbers(values: Sequence[float | None]) -> bytes:
-    return pa.array(values, pa.float64()).fill_null(float("nan")).to_numpy().tobytes()
-
-
-def texts(values: Sequence[str | None]) -> bytes:
-    encoded = [(value or "").encode() for value in values]
-    return b"".join(LENGTH.pack(len(text)) + text for text in encoded)
+    return orjson.dumps({"inputs": tensors, "parameters": asked}) + tail
 
 
 schemathesis.openapi.media_type(ARROW, arrow_streams())
