@@ -72,7 +72,9 @@ def build_routes(replica: Replica, desk: Desk, predicting: Predicting) -> FastAP
     config = replica.predictor.config
     api = FastAPI(
         title=f"Mainspring: {config.name}",
-        description="Rows in; probabilities, prediction ids and the version that made them out.",
+        description="Rows in; probabilities, prediction ids and the version that made them out. "
+        "Whatever the path: what is no HTTP/1.1 is 400, a head of more than 64 KiB is 431, and "
+        "the connection is closed after either.",
         version="1",
     )
     api.add_exception_handler(HTTPException, answer_http_error)
