@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import re
 import socket
+import ssl
 import struct
 from collections import Counter
 from collections.abc import Sequence
@@ -64,15 +65,23 @@ class Answers:
                 self.told.append((status, rest[:size]))
 
 
-async def attempt(address: tuple[str, int], made: Attempt, seconds: float) -> Answers:
+@dataclass(frozen=True)
+class Target:
+    """Who is spoken to, in TLS where a certificate is to be trusted."""
+
+    host: str
+    port: int
+    trust: ssl.SSLContext | None = None
+
+
+async def attempt(target: Target, made: Attempt, seconds: float) -> Answers:
     """Make an attempt; raises TimeoutError when it is neither answered nor hung up on in time."""
     answers = Answers(made.pieces[0].startswith(b"HEAD"))
-    reader, writer = await asyncio.open_connection(*address)
+    reader, writer = await asyncio.open_connection(target.host, target.port, ssl=target.trust)
     try:
         with contextlib.suppress(ConnectionError):
             await _sent(writer, made, answers, reader)
-            if made.end == "half":
-                writer.write_eof()
+            _half_closed(writer, made)
             if made.end != "reset":
                 async with asyncio.timeout(seconds):
                     await _read(reader, answers, made.answers)
@@ -95,6 +104,13 @@ async def _sent(
         if made.pause:
             await asyncio.sleep(made.pause)
     # What the other side does not read is not waited for: it may have answered already.
+
+
+def _half_closed(writer: asyncio.StreamWriter, made: Attempt) -> None:
+    """Say that nothing more is sent, to whoever is still there; TLS has no word for it."""
+    if made.end == "half" and writer.can_write_eof():
+        with contextlib.suppress(OSError):
+            writer.write_eof()
 
 
 async def _read(reader: asyncio.StreamReader, answers: Answers, most: int) -> None:
@@ -123,7 +139,7 @@ def judge(number: int, made: Attempt, answers: Answers, outcome: Outcome) -> Non
 
 
 async def storm(
-    address: tuple[str, int],
+    target: Target,
     maker: Maker,
     numbers: Sequence[int],
     together: int,
@@ -137,20 +153,20 @@ async def storm(
         for number in left:
             made = maker.make(number)
             try:
-                judge(number, made, await attempt(address, made, seconds), outcome)
+                judge(number, made, await attempt(target, made, seconds), outcome)
             except TimeoutError:
                 outcome.faults.append(f"{number} {made.kind}: neither answered nor closed")
             except (OSError, ValueError) as error:
                 outcome.faults.append(f"{number} {made.kind}: {error!r}")
             if number % 200 == 0:
-                await _good(address, maker, number, outcome)
+                await _good(target, maker, number, outcome)
 
     await asyncio.gather(*(one_after_another() for _ in range(together)))
 
 
-async def _good(address: tuple[str, int], maker: Maker, number: int, outcome: Outcome) -> None:
+async def _good(target: Target, maker: Maker, number: int, outcome: Outcome) -> None:
     made = Attempt("good", (maker.good(number // 200 % 40),))
-    answers = await attempt(address, made, 30)
+    answers = await attempt(target, made, 30)
     for status, body in answers.told:
         outcome.statuses[f"good {status}"] += 1
         if status == 200 and 0 <= orjson.loads(body)["predictions"][0]["probability"] <= 1:

@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ import pytest
 from app.config import Config, load_config, show_config
 from app.ledger.database import open_ledger
 from app.security.access import ROLES, Keyring
+from tests.edge_world import needs_nginx, run_edge
 from tests.malformed_requests import Maker
-from tests.raw_lines import Outcome, storm
+from tests.raw_lines import Outcome, Target, storm
 from tests.replica_process import ROOT, run_replica
 from tests.serving_world import give_roles, put_version
 from tests.token_world import AUDIENCE, ISSUER, Provider
@@ -45,7 +46,7 @@ OVERRIDES = (
 class Attacked:
     """A replica, and who makes what is sent to it."""
 
-    address: tuple[str, int]
+    target: Target
     process: psutil.Process
     maker: Maker
     log: Path
@@ -81,7 +82,7 @@ def attacked(tmp_path: Path, free_port: int) -> Iterator[Attacked]:
     log = tmp_path / "replica.log"
     line = f"--line-seconds={LINE_SECONDS}"
     with run_replica(file, free_port, log, line) as process:
-        yield Attacked(("127.0.0.1", free_port), psutil.Process(process.pid), maker, log)
+        yield Attacked(Target("127.0.0.1", free_port), psutil.Process(process.pid), maker, log)
         assert process.poll() is None, log.read_text()[-3000:]
 
 
@@ -100,7 +101,7 @@ def _keys(config: Config) -> dict[str, str]:
 def attack(attacked: Attacked, numbers: range, outcome: Outcome) -> dict[str, Any]:
     """Make attempts by their numbers; give what the process holds after them."""
     began = time.monotonic()
-    asyncio.run(storm(attacked.address, attacked.maker, numbers, TOGETHER, MOST_SECONDS, outcome))
+    asyncio.run(storm(attacked.target, attacked.maker, numbers, TOGETHER, MOST_SECONDS, outcome))
     after = {"attempts": numbers.stop, **attacked.held()}
     print(json.dumps({**after, "seconds": round(time.monotonic() - began, 1)}), flush=True)
     return after
@@ -123,6 +124,22 @@ def test_thousands_of_broken_requests_break_nothing(attacked: Attacked) -> None:
     assert_unharmed(attacked, outcome)
     assert outcome.statuses["good 200"] == 15
     assert {"400", "401", "404", "405", "408", "413", "415", "422", "431"} <= set(outcome.statuses)
+
+
+@pytest.mark.edge
+@needs_nginx
+@pytest.mark.chaos
+def test_the_edge_before_it_is_as_patient_and_as_civil(attacked: Attacked, tmp_path: Path) -> None:
+    outcome = Outcome()
+    times = {"client_body_timeout 20s": "client_body_timeout 1s"}
+    times["client_header_timeout 10s"] = "client_header_timeout 1s"
+    times["keepalive_timeout 75s"] = "keepalive_timeout 1s"
+    with run_edge(tmp_path / "edge", [attacked.target.port], times) as edge:
+        before = Target("127.0.0.1", edge.port, edge.trust)
+        attack(replace(attacked, target=before), range(3000), outcome)
+
+    assert_unharmed(attacked, outcome)
+    assert outcome.statuses["good 200"] == 15
 
 
 @pytest.mark.slow
