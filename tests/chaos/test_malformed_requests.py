@@ -38,6 +38,9 @@ OVERRIDES = (
     "serving.max_body_mb=1",
     "serving.max_rows_per_request=100",
     "serving.explain_max_ongoing=64",
+    # Each shipping adds a file to what is kept in memory of a table, some kilobytes until they are
+    # compacted. The question here is what requests leave behind, not what the log does.
+    "serving.ship_seconds=20",
     f"serving.tokens={{issuer: '{ISSUER}', audience: {AUDIENCE}}}",
 )
 
