@@ -24,7 +24,7 @@ from tests.replica_process import ROOT, run_replica
 from tests.serving_world import give_roles, put_version
 from tests.token_world import AUDIENCE, ISSUER, Provider
 
-pytestmark = pytest.mark.contract
+pytestmark = [pytest.mark.contract, pytest.mark.timeout(3600)]
 EXAMPLES = os.environ.get("CONTRACT_EXAMPLES", "4")
 SEED = os.environ.get("CONTRACT_SEED", "1")
 NOBODY = "nobody"
