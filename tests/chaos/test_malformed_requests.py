@@ -28,9 +28,10 @@ from tests.serving_world import give_roles, put_version
 from tests.token_world import AUDIENCE, ISSUER, Provider
 
 SEED = int(os.environ.get("MALFORMED_SEED", "7"))
-LINE_SECONDS, BODY_SECONDS = 1.0, 1.0
-# A line is looked at once in its time, a body may then take its own.
-MOST_SECONDS = 2 * LINE_SECONDS + BODY_SECONDS + 7.0
+LINE_SECONDS, BODY_SECONDS = 2.0, 2.0
+# A line is looked at once in its time, a body may then take its own; and both sides share a machine
+# with others, which may hold either of them up.
+MOST_SECONDS = 2 * LINE_SECONDS + BODY_SECONDS + 30.0
 TOGETHER = 24
 # Delta reads with a pool of its own: a thread of it ends ten seconds after its last use.
 DELTAS_THREAD = "tokio-rt-worker"
