@@ -162,4 +162,5 @@ def test_a_hundred_thousand_broken_requests_leave_nothing_behind(attacked: Attac
     print(json.dumps({"rss_growth_share": round(last["rss_mb"] / warm["rss_mb"] - 1, 4)}))
     assert last["rss_mb"] <= warm["rss_mb"] * 1.05 + 4
     assert last["files"] <= warm["files"] + 4
-    assert last["threads"] <= warm["threads"] + 1
+    # Pools of a fixed size (Arrow's, the allocator's) begin a thread when one is first needed.
+    assert last["threads"] <= warm["threads"] + 10
