@@ -86,10 +86,18 @@ def write_two_weeks() -> Callable[..., Path]:
 
 @pytest.fixture
 def free_port() -> int:
-    """A port of the loopback interface that nothing listens on, and that stays free for a while.
+    """A port of the loopback interface that nothing listens on, and that stays free for a while."""
+    return find_free_port()
 
-    Ray's workers take theirs from 10002 to 19999, the kernel hands out those from 32768 on.
-    """
+
+@pytest.fixture(scope="module")
+def free_port_of_module() -> int:
+    """A port like free_port, for what serves all tests of a module."""
+    return find_free_port()
+
+
+def find_free_port() -> int:
+    """Find a port. Ray's workers take 10002 to 19999, the kernel hands out 32768 and above."""
     for port in random.sample(range(20000, 32000), 100):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) != 0:

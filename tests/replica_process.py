@@ -1,6 +1,6 @@
 """One replica in a process of its own, as Serve hosts it but without Ray: what may be killed.
 
-Run as `python -m tests.replica_process CONFIG PORT [--die-before-answer]`.
+Run as `python -m tests.replica_process CONFIG PORT [--die-before-answer] [--line-seconds=S]`.
 """
 
 import contextlib
@@ -19,7 +19,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.config import load_config
 from app.serving.api import build_api
+from app.serving.lines import BoundedLine
 from app.serving.replica import Replica
+from app.serving.whole import answer_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -71,8 +73,12 @@ def main(config: str, port: str, *arguments: str) -> None:
     replica = Replica(load_config(config), wall=time.time, steady=time.monotonic)
     replica.start()
     app = build_api(replica)
-    if arguments == ("--die-before-answer",):
-        app = DiesBeforeItAnswers(app)
+    answer_whole()
+    for argument in arguments:
+        if argument == "--die-before-answer":
+            app = DiesBeforeItAnswers(app)
+        if argument.startswith("--line-seconds="):
+            BoundedLine.head_seconds = float(argument.partition("=")[2])
     try:
         uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="warning", lifespan="off")
     finally:

@@ -239,6 +239,32 @@ def test_what_is_no_http_is_told_so_in_json(plain: tuple[Edge, Behind]) -> None:
     edge, _ = plain
     with edge.client() as client:
         assert refusal(client.get("/healthz", headers={"X": "y" * 20_000})) == (400, "request")
+        assert refusal(client.request("TRACE", "/healthz")) == (405, "path")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"no http",
+        b"GET /%zz HTTP/1.1",
+        b"GET /../../x HTTP/1.1",
+        b"\x00",
+        # nginx's own words for these are 505 and 501, and a page of HTML.
+        b"GET / HTTP/9.9",
+        b"GET / HTTP/1.1\r\nTransfer-Encoding: other",
+    ],
+)
+def test_a_request_line_that_cannot_be_read_is_no_fault_of_the_server(
+    plain: tuple[Edge, Behind], line: bytes
+) -> None:
+    edge, _ = plain
+    with edge.trust.wrap_socket(
+        socket.create_connection(("127.0.0.1", edge.port)), server_hostname="127.0.0.1"
+    ) as spoken:
+        spoken.sendall(line + b"\r\nHost: here\r\n\r\n")
+        head, _, body = spoken.recv(65536).partition(b"\r\n\r\n")
+    assert head.split()[1] == b"400", head
+    assert ErrorResponse.model_validate_json(body).error.where == "request"
 
 
 def test_one_caller_is_slowed_down_and_another_is_not(tmp_path: Path) -> None:

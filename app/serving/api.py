@@ -26,6 +26,7 @@ from app.serving.documentation import (
     Answers,
     answers,
     describe_keys,
+    in_path,
     with_binary,
     with_body,
 )
@@ -70,7 +71,9 @@ def build_routes(replica: Replica, desk: Desk) -> FastAPI:
     config = replica.predictor.config
     api = FastAPI(
         title=f"Mainspring: {config.name}",
-        description="Rows in; probabilities, prediction ids and the version that made them out.",
+        description="Rows in; probabilities, prediction ids and the version that made them out. "
+        "Whatever the path: what is no HTTP/1.1 is 400, a head of more than 64 KiB is 431, and "
+        "the connection is closed after either.",
         version="1",
     )
     api.add_exception_handler(HTTPException, answer_http_error)
@@ -123,20 +126,20 @@ def _add_model_routes(api: FastAPI, replica: Replica, desk: Desk) -> None:
         )
         return Response(content, media_type=JSON)
 
-    named = {"name": "model", "in": "path", "required": True}
-    path = {"parameters": [{**named, "schema": {"type": "string", "enum": [config.name]}}]}
-    reading: tuple[int, ...] = READING
-    writing: tuple[int, ...] = WRITING
-    if config.serving.authentication == "keys":
+    path: dict[str, Any] = {"parameters": [in_path("model", enum=[config.name])]}
+    closed = CLOSED if config.serving.authentication == "keys" else ()
+    reading, writing = (*closed, *READING), (*closed, *WRITING)
+    if closed:
         path |= SECURITY
-        reading, writing = (*CLOSED, *reading), (*CLOSED, *writing)
         describe_keys(api, with_tokens=config.serving.tokens is not None)
-    rows = path | with_body(request_schema(config.contract), ARROW)
+    most = config.serving.max_rows_per_request
+    rows = path | with_body(request_schema(config.contract, most), ARROW)
     predicted = with_binary(answers(PredictResponse, writing), ARROW)
-    outcomes = path | with_body(labels_schema())
     _route(api, "GET", metadata, answers(Metadata, reading), path)
     _route(api, "POST", predict, predicted, rows)
-    _route(api, "POST", labels, answers(LabelsResponse, writing), outcomes)
+    _route(
+        api, "POST", labels, answers(LabelsResponse, writing), path | with_body(labels_schema(most))
+    )
     _add_receipts(api, replica, desk, path, reading)
     _add_explaining(api, Explaining(replica.predictor, desk), path, writing)
 
@@ -153,8 +156,7 @@ def _add_receipts(
         with desk.place():
             return _success(await desk.work(lambda: replica.receipt(prediction_id)))
 
-    one = {"name": "prediction_id", "in": "path", "required": True, "schema": {"type": "string"}}
-    asked = {**path, "parameters": [*path["parameters"], one]}
+    asked = {**path, "parameters": [*path["parameters"], in_path("prediction_id")]}
     _route(api, "GET", predictions, answers(Receipt, statuses), asked, "/{prediction_id}")
 
 

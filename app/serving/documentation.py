@@ -14,6 +14,11 @@ from app.serving.messages import ErrorResponse
 JSON = "application/json"
 Answers = dict[int | str, dict[str, Any]]
 
+
+def _header(name: str, kind: str, description: str) -> dict[str, Any]:
+    return {name: {"required": True, "description": description, "schema": {"type": kind}}}
+
+
 MEANINGS = {
     400: "The body is not what is described here.",
     401: "No key, or one that opens nothing; WWW-Authenticate names the scheme.",
@@ -28,6 +33,14 @@ MEANINGS = {
     "seconds in Retry-After.",
     500: "A fault of the server; nothing was logged as answered.",
     503: "Not ready, or too busy; try again after the seconds in Retry-After.",
+}
+RETRY = _header("Retry-After", "integer", "Seconds to wait.")
+# What comes with a status whoever refuses; what a proxy may take out is not promised.
+HEADERS = {
+    401: _header("WWW-Authenticate", "string", "The scheme: Bearer."),
+    405: _header("Allow", "string", "The methods that the path takes."),
+    429: RETRY,
+    503: RETRY,
 }
 SUMMARIES = {
     "metadata": "What is served, and with what?",
@@ -56,9 +69,9 @@ def answers(
     documented: Answers = {
         status: {"model": error, "description": meanings[status]} for status in errors
     }
-    for status in {429, 503} & documented.keys():
-        retry = {"description": "Seconds to wait.", "schema": {"type": "integer"}}
-        documented[status]["headers"] = {"Retry-After": retry}
+    for status, headers in HEADERS.items():
+        if status in documented:
+            documented[status]["headers"] = headers
     return {200: {"model": success, "description": "Success."}, **documented}
 
 
@@ -74,6 +87,11 @@ def describe_keys(api: FastAPI, with_tokens: bool = False) -> None:
         return schema
 
     api.openapi = described  # type: ignore[method-assign]  # FastAPI's own way to add to it.
+
+
+def in_path(name: str, **schema: Any) -> dict[str, Any]:
+    """Describe a part of a path, a text."""
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", **schema}}
 
 
 def with_body(schema: dict[str, Any], *binary: str) -> dict[str, Any]:

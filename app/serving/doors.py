@@ -14,7 +14,7 @@ from app.config import Config
 from app.security.access import AccessDenied, KeyRefused, Keyring, Principal
 from app.security.budgets import Budgets, BudgetSpent
 from app.security.tokens import START, Tokens
-from app.serving.entrances import Entrances, Roles
+from app.serving.entrances import Entrance, Entrances, Roles
 from app.serving.messages import Refused
 
 HINT = "send Authorization: Bearer msk_…, or x-api-key; python -m jobs.keys create makes a key"
@@ -112,15 +112,16 @@ class Doors:
         roles = entrance.roles(method) if entrance is not None else None
         if roles is not None and not roles:
             return
+        # Whom nobody asks for a key is told the methods without one, as is documented.
+        if method and entrance is not None and roles is None and entrance.is_open:
+            raise _no_method(method, scope["path"], entrance)
         now = self._now()
         principal = self._gate.admit(scope["headers"], now)
         if entrance is None:
             got = f"{method} {scope['path'][:200]}"
             raise Refused(404, "path", got, "see /docs for the paths")
         if roles is None:
-            got = f"{method} {scope['path'][:200]}"
-            change = "see /docs for the methods"
-            raise Refused(405, "path", got, change, {"Allow": entrance.allowed})
+            raise _no_method(method, scope["path"], entrance)
         permit(principal, roles)
         state = scope.setdefault("state", {})
         state["principal"] = principal
@@ -167,6 +168,11 @@ def charge(scope: Scope, num_rows: int) -> None:
     count = scope.get("state", {}).get("charge")
     if count is not None:
         count(num_rows)
+
+
+def _no_method(method: str, path: str, entrance: Entrance) -> Refused:
+    got, change = f"{method} {path[:200]}", "see /docs for the methods"
+    return Refused(405, "path", got, change, {"Allow": entrance.allowed})
 
 
 def _too_much(where: str, spent: BudgetSpent) -> Refused:

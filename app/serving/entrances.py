@@ -56,6 +56,11 @@ class Entrance:
         return self.methods.get("GET" if method == "HEAD" else method)
 
     @property
+    def is_open(self) -> bool:
+        """Whether nobody is asked for a key here."""
+        return not any(self.methods.values())
+
+    @property
     def allowed(self) -> str:
         """The methods, as the header Allow lists them."""
         return ", ".join(sorted(self.methods))

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from app.contracts.rows import Column, Contract
-from app.serving.messages import Refused, Strict
+from app.serving.messages import Refused, Strict, column_schema
 from app.serving.tensors import NUMBER, NUMBERS, TEXT
 
 # What is answered: the name of each tensor and its datatype.
@@ -19,6 +19,17 @@ EMPTY_IS_NULL, KEYS = "empty_is_null", "idempotency_keys"
 NUM_SHOWN = 20
 # Of a longer list pydantic would collect the faults of every item.
 MAX_TENSORS = 1000
+
+# Parameters of extensions that would change what a tensor is; any other unknown one is ignored.
+NOT_OFFERED = ("shared_memory_region", "classification")
+REFUSED = dict.fromkeys(NOT_OFFERED, False)
+# There is no text for a number of FP16.
+JSON_NUMBERS = [name for name in NUMBERS if name != "FP16"]
+DATA = (
+    "The values: as many as the shape says, for [rows, 1] perhaps in lists of one, within the "
+    "limits of the columns, see the rows of /v1/{model}/predict. Tensors that are sent in binary "
+    "say binary_data_size instead, in a body of application/octet-stream."
+)
 
 Parameters = dict[str, Any]
 
@@ -161,18 +172,65 @@ def refusal_text(refusal: Refused) -> str:
     return "; ".join([str(refusal), *reasons, *([f"and {more} more rows"] if more > 0 else [])])
 
 
-def infer_schema(contract: Contract) -> dict[str, Any]:
-    """Describe a request with this model's columns, as a JSON schema."""
+def infer_schema(contract: Contract, model: str, most_rows: int) -> dict[str, Any]:
+    """Describe a request in JSON with this model's columns, as a JSON schema.
+
+    It cannot say that a column is sent once, that all have as many values as their shape says, or
+    that a number fits its datatype; the descriptions do. Limits of columns are left to the rows of
+    the plain path: here they would be said once for each column and form.
+    """
     schema = InferRequest.model_json_schema(ref_template="#/{model}")
     tensor, output = schema["$defs"]["InputTensor"], schema["$defs"]["OutputAsked"]
-    value: dict[str, Any] = {"type": ["number", "string", "null"]}
-    column = {"type": "array", "items": {"anyOf": [value, {"type": "array", "items": value}]}}
-    tensor["properties"]["name"] |= {"enum": contract.schema.names}
-    tensor["properties"]["datatype"] |= {"enum": [*NUMBERS, TEXT]}
-    tensor["properties"]["data"] |= column
-    tensor["properties"]["shape"]["items"]["minimum"] = 1
-    output["properties"]["name"] |= {"enum": list(OUTPUTS)}
     del schema["$defs"]
-    schema["properties"]["inputs"]["items"] = tensor
-    schema["properties"]["outputs"]["anyOf"][0]["items"] = output
+    request = schema["properties"]
+    request["model_name"]["anyOf"][0] = {"const": model}
+    request["parameters"]["properties"] = _request_parameters(most_rows)
+    request["inputs"] |= {"items": _tensor_schema(tensor, contract, most_rows)}
+    request["outputs"]["anyOf"][0]["items"] = output
+    output["properties"]["name"] |= {"enum": list(OUTPUTS)}
+    output["properties"]["parameters"]["properties"] = {BINARY: {"type": "boolean"}, **REFUSED}
     return schema
+
+
+def _request_parameters(most_rows: int) -> dict[str, Any]:
+    key = {"type": "string", "minLength": 1, "maxLength": 200}
+    keys = {"type": "array", "items": key, "uniqueItems": True, "maxItems": most_rows}
+    return {
+        ALL_BINARY: {"type": "boolean"},
+        EMPTY_IS_NULL: {"type": "boolean"},
+        KEYS: {**keys, "minItems": 1},
+    }
+
+
+def _tensor_schema(schema: dict[str, Any], contract: Contract, most_rows: int) -> dict[str, Any]:
+    """Describe a tensor in JSON: one of the columns, with that column's datatypes and values."""
+    told = schema["properties"]
+    told["shape"] |= {
+        "prefixItems": [{"type": "integer", "minimum": 1, "maximum": most_rows}, {"const": 1}],
+        "items": {"type": "integer"},
+    }
+    told["parameters"]["properties"] = {EMPTY_IS_NULL: {"type": "boolean"}, **REFUSED}
+    told["parameters"]["properties"] |= {BINARY_SIZE: False}
+    size = {"minItems": 1, "maxItems": most_rows}
+    told["data"] = {"description": DATA, "type": "array", **size}
+    return {
+        **schema,
+        "required": [*schema["required"], "data"],
+        "anyOf": [{"properties": kind} for kind in _kinds(contract)],
+    }
+
+
+def _kinds(contract: Contract) -> list[dict[str, Any]]:
+    """Describe the tensors of columns, those that take the same values together."""
+    kinds: dict[str, dict[str, Any]] = {}
+    for column in contract.columns:
+        told = column_schema(column)
+        value = {key: told[key] for key in told.keys() & {"type", "format", "minLength", "enum"}}
+        one = {"type": "array", "items": value, "minItems": 1, "maxItems": 1}
+        kind = {
+            "name": {"enum": []},
+            "datatype": {"enum": JSON_NUMBERS if column.kind == "number" else [TEXT]},
+            "data": {"anyOf": [{"type": "array", "items": each} for each in (value, one)]},
+        }
+        kinds.setdefault(repr(sorted(value.items())), kind)["name"]["enum"].append(column.name)
+    return list(kinds.values())

@@ -21,6 +21,7 @@ from app.serving.documentation import (
     WRITING,
     Answers,
     answers,
+    in_path,
     with_binary,
     with_body,
 )
@@ -48,7 +49,7 @@ HEADER_NAME = "Inference-Header-Content-Length"
 HEADER_LENGTH = HEADER_NAME.lower()
 DIVIDED: dict[str, Any] = {
     "description": "Bytes of the JSON, where tensors follow it in binary.",
-    "schema": {"type": "integer", "minimum": 0},
+    "schema": {"type": "integer", "minimum": 1},
 }
 OPEN_ERRORS = (405, 500, 503)
 # Nothing is judged row by row: 400 says all that is wrong with a body.
@@ -159,9 +160,10 @@ def add_inference_routes(api: FastAPI, replica: Replica, desk: Desk) -> None:
     add("/health/live", handlers.live, _said(Live, OPEN_ERRORS), {})
     add("/health/ready", handlers.ready, _said(Ready, OPEN_ERRORS), {})
     add("", handlers.server, _said(ServerMetadata, (*barred, *OPEN_ERRORS)), security)
-    model, version = _parameter("model", enum=[config.name]), _parameter("version")
+    model, version = in_path("model", enum=[config.name]), in_path("version")
     reading, inferring = (*barred, *READING), (*barred, *INFER_ERRORS)
-    body = with_body(infer_schema(config.contract), BINARY)
+    most_rows = config.serving.max_rows_per_request
+    body = with_body(infer_schema(config.contract, config.name, most_rows), BINARY)
     for place, parameters in (("", [model]), ("/versions/{version}", [model, version])):
         path, extra = f"/models/{{model}}{place}", {"parameters": parameters, **security}
         add(path, handlers.model, _said(ModelMetadata, reading), extra)
@@ -175,10 +177,6 @@ def add_inference_routes(api: FastAPI, replica: Replica, desk: Desk) -> None:
 
 def _said(success: type[BaseModel], errors: tuple[int, ...]) -> Answers:
     return answers(success, errors, InferError, SAID)
-
-
-def _parameter(name: str, **schema: Any) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", **schema}}
 
 
 def _success(message: BaseModel) -> Response:

@@ -248,7 +248,7 @@ def explain(error: ValidationError) -> str:
 
 def row_schema(contract: Contract) -> dict[str, Any]:
     """Describe a row of the contract as a JSON schema."""
-    properties = {column.name: _column_schema(column) for column in contract.columns}
+    properties = {column.name: column_schema(column) for column in contract.columns}
     return {
         "type": "object",
         "additionalProperties": False,
@@ -257,16 +257,18 @@ def row_schema(contract: Contract) -> dict[str, Any]:
     }
 
 
-def request_schema(contract: Contract) -> dict[str, Any]:
+def request_schema(contract: Contract, most_rows: int) -> dict[str, Any]:
     """Describe a request for predictions, with this model's columns, as a JSON schema."""
     schema = PredictRequest.model_json_schema()
-    schema["properties"]["rows"]["items"] = row_schema(contract)
+    schema["properties"]["rows"] |= {"items": row_schema(contract), "maxItems": most_rows}
+    schema["properties"]["idempotency_keys"]["anyOf"][0]["uniqueItems"] = True
     return schema
 
 
-def labels_schema() -> dict[str, Any]:
+def labels_schema(most_labels: int) -> dict[str, Any]:
     """Describe a request with outcomes as a JSON schema."""
     schema = LabelsRequest.model_json_schema()
+    schema["properties"]["labels"]["maxItems"] = most_labels
     outcome = {"label": {"enum": [0, 1]}, "void": {"const": False}}
     nothing = {"label": {"type": "null"}, "void": {"const": True}}
     schema["properties"]["labels"]["items"] = Label.model_json_schema() | {
@@ -278,7 +280,8 @@ def labels_schema() -> dict[str, Any]:
     return schema
 
 
-def _column_schema(column: Column) -> dict[str, Any]:
+def column_schema(column: Column) -> dict[str, Any]:
+    """Describe a value of a column as a JSON schema."""
     kind: dict[str, Any] = {"type": "number" if column.kind == "number" else "string"}
     if column.kind == "time":
         kind["format"] = "date-time"

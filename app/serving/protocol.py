@@ -25,6 +25,7 @@ from app.serving.infer_messages import (
     BINARY_SIZE,
     EMPTY_IS_NULL,
     KEYS,
+    NOT_OFFERED,
     OUTPUTS,
     InferRequest,
     InputTensor,
@@ -41,9 +42,6 @@ from app.serving.tensors import (
     texts_of_binary,
     texts_of_json,
 )
-
-# Parameters of extensions that would change what a tensor is; any other unknown one is ignored.
-NOT_OFFERED = ("shared_memory_region", "classification")
 
 
 class Asked(NamedTuple):

@@ -10,6 +10,8 @@ from typing import Any
 
 from uvicorn.protocols.http import auto
 
+from app.serving.lines import BoundedLine
+
 
 class Gathered:
     """A transport that writes at the end of the event loop's turn, all that came in it at once."""
@@ -41,16 +43,17 @@ class Gathered:
             self._transport.write(b"".join(waiting))
 
 
-class WholeAnswers(auto.AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """Uvicorn's protocol, over a transport that gathers."""
+class WholeAnswers(BoundedLine):
+    """Uvicorn's protocol with its bounds, over a transport that gathers."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Begin a connection."""
-        super().connection_made(Gathered(transport, self.loop))
+        gathered: Any = Gathered(transport, self.loop)
+        super().connection_made(gathered)
 
 
 def answer_whole() -> None:
-    """Let every server of uvicorn that begins later in this process answer whole.
+    """Let every server of uvicorn that begins later in this process answer whole, within bounds.
 
     Ray Serve begins its own and lets nobody choose its protocol.
     """

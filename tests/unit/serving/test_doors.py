@@ -44,6 +44,15 @@ def test_without_a_key_everything_but_health_is_closed(world: World, stranger: T
     assert world.logged("predictions").num_rows == 0
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"])
+def test_where_nobody_is_asked_for_a_key_other_methods_are_405_without_one(
+    stranger: TestClient, path: str
+) -> None:
+    answer = stranger.post(path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+    assert stranger.post(f"{path}/").status_code == 401
+
+
 def test_a_key_opens_in_either_header_and_a_wrong_one_in_none(
     world: World, stranger: TestClient
 ) -> None:

@@ -281,8 +281,13 @@ def test_openapi_describes_every_path_and_status(world: World) -> None:
     assert "Inference-Header-Content-Length" in infer["responses"]["200"]["headers"]
     content = infer["requestBody"]["content"]
     assert set(content) == {"application/json", "application/octet-stream"}
-    names = content["application/json"]["schema"]["properties"]["inputs"]["items"]["properties"]
-    assert names["name"]["enum"] == world.config.contract.schema.names
+    tensor = content["application/json"]["schema"]["properties"]["inputs"]["items"]
+    kinds = [each["properties"] for each in tensor["anyOf"]]
+    columns = {name: kind for kind in kinds for name in kind["name"]["enum"]}
+    assert sorted(columns) == sorted(world.config.contract.schema.names)
+    assert len(columns) > len(kinds)
+    assert columns["carrier"]["datatype"] == {"enum": ["BYTES"]}
+    assert "FP32" in columns["distance"]["datatype"]["enum"]
     assert set(infer["responses"]["200"]["content"]) == set(content)
     error = infer["responses"]["400"]["content"]["application/json"]["schema"]["$ref"]
     assert error.endswith("/InferError")
