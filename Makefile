@@ -83,6 +83,10 @@ $(CLIENTS): tests/clients/requirements.txt
 test-clients: $(DEV_SET) $(CLIENTS) ## tritonclient and KServe's own client, over a socket
 	@$(BIN)/python -m pytest -q -m clients
 
+.PHONY: test-contract
+test-contract: $(DEV_SET) ## schemathesis over OpenAPI, as every role and as nobody; EXAMPLES=200 asks more
+	@CONTRACT_EXAMPLES=$(or $(EXAMPLES),50) $(BIN)/python -m pytest -q -m contract
+
 .PHONY: test-edge
 test-edge: $(DEV_SET) ## the tests of nginx before everything; installs it from Debian's packages (needs root)
 	@command -v nginx >/dev/null || apt-get install -qq -y nginx-light
