@@ -1,22 +1,18 @@
-"""Score a source on Ray Data, piece by piece, with the same prediction as the endpoint.
+"""Score a source on a cluster, piece by piece, with the same prediction as the endpoint.
 
-Workers are given places of a list, read the pieces there and write their scores: no row travels.
-A run that was cut off is simply run again. Knows Ray Data, the registry and the artifacts; what a
-piece becomes is for scoring to say, where it is kept for a sink.
+Tasks are given pieces, read them where they run and keep their scores: no row travels, as none does
+when files are encoded. A run that was cut off is simply run again. Knows Ray, the registry and the
+artifacts; what a piece becomes is for scoring to say, where it is kept for a sink.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-import pyarrow as pa
-import ray.data
-import torch
+import ray
+import ray.exceptions
 
 from app.config import Config
 from app.contracts.rows import Contract
@@ -25,63 +21,20 @@ from app.contracts.windows import refuse_other_windows
 from app.data.arrivals import standing_tombstones
 from app.data.deliveries import Mark
 from app.data.ingestion import Progress
-from app.data.inline import Inline
 from app.data.pieces import SourceError
 from app.data.reading import AnyPiece, FlightsPiece
 from app.data.sources import Source, open_source
-from app.data.tables import open_tables
-from app.data.validation import DERIVED, SchemaMismatch
+from app.data.validation import DERIVED
 from app.ledger.database import open_ledger
-from app.model.bundle import ModelBundle
+from app.model.manifest import read_folder
 from app.registry.artifacts import Artifacts
 from app.registry.choosing import choose_version
-from app.security.privacy import Pseudonymiser
-from app.security.secrets import pseudonym_key
-from app.security.tombstones import Hashes, Tombstones
-from app.serving.scoring import (
-    Counts,
-    ScoreResult,
-    Scoring,
-    score_blocks,
-    score_schema,
-    scores_of,
-)
+from app.serving.scorework import Outcome, Work, in_tasks, score_pieces
+from app.serving.scoring import Counts, ScoreResult, score_schema, scores_of
 from app.serving.sinks import Sink, note_begun, note_done, position_in
 
 CPUS_PER_SCORER = 0.5
-OUTCOME = pa.schema(
-    [
-        pa.field("num_scored", pa.int64()),
-        pa.field("num_rejected", pa.int64()),
-        pa.field("problem", pa.string()),
-    ]
-)
 Tell = Callable[[Progress], None]
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a worker is sent: names and places; no key and no model travels."""
-
-    config: Config
-    version: str
-    sink: Sink
-    pieces: Sequence[AnyPiece]
-    inline: Inline | None
-    erased: Hashes
-
-    def scoring(self) -> Scoring:
-        """Make what scoring needs, where it is needed."""
-        key = pseudonym_key(self.config)
-        return Scoring(
-            self.config.contract,
-            _bundle(Artifacts(self.config.artifacts_path).path(self.version), self.version),
-            Pseudonymiser(key),
-            self.version,
-            open_tables(self.config),
-            self.inline,
-            Tombstones(key, self.erased),
-        )
 
 
 def score(
@@ -112,9 +65,9 @@ def score(
         sink.prepare(score_schema(_fit_contract(config, version)))
         note_begun(sink, version, _marks(source))
         erased = standing_tombstones(config).hashes
-        work = Work(config, version, sink, pending, source.inline, erased)
-        for counts in _run(work, min(num_scorers, len(pending))):
-            told.add([counts])
+        work = Work(config, version, sink, source.inline, erased)
+        for outcomes in _run(pending, work, num_scorers):
+            told.add(_good(outcomes))
     note_done(sink, version, [*_marks(source), *source.reached])
     return ScoreResult(
         model=config.name,
@@ -172,60 +125,34 @@ def _fit_contract(config: Config, version: str) -> Contract:
 
     Raises ValueError where it means something else than the configuration declares.
     """
-    bundle = ModelBundle.load(Artifacts(config.artifacts_path).path(version), version)
-    refuse_other_windows(bundle.contract, config.contract)
-    refuse_other_target(bundle.contract, config.contract)
-    return bundle.contract
+    # The whole bundle is verified here and loaded, with torch, where it scores.
+    files = read_folder(Artifacts(config.artifacts_path).path(version), version)
+    contract = Contract.model_validate_json(files["contract.json"])
+    refuse_other_windows(contract, config.contract)
+    refuse_other_target(contract, config.contract)
+    return contract
 
 
-@lru_cache(maxsize=2)
-def _bundle(folder: Path, version: str) -> ModelBundle:
-    """Load and verify a version once in a process, which scores many pieces."""
-    torch.set_num_threads(1)
-    return ModelBundle.load(folder, version)
-
-
-def _run(work: Work, num_scorers: int) -> Iterator[Counts]:
-    """Have every piece scored by some processes at a time; gives counts as pieces are done.
-
-    Raises SourceError for the first piece that cannot be read; those before it are in the sink.
-    """
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    places = [{"place": place} for place in range(len(work.pieces))]
-    dataset = ray.data.from_items(places, override_num_blocks=len(places)).map_batches(
-        partial(_score, work=work),
-        batch_size=None,
-        batch_format="pyarrow",
-        concurrency=num_scorers,
-        num_cpus=CPUS_PER_SCORER,
-    )
-    batches: Iterable[Any] = dataset.iter_batches(
-        batch_size=None, batch_format="pyarrow", prefetch_batches=0
-    )
-    for batch in batches:
-        for outcome in batch.to_pylist():
-            if outcome["problem"] is not None:
-                raise SourceError(outcome["problem"])
-            yield Counts(outcome["num_scored"], outcome["num_rejected"])
-
-
-def _score(places: pa.Table, work: Work) -> pa.Table:
-    """Score the pieces at some places; what is wrong with one is told in words, not raised.
-
-    An error would come out of the cluster wrapped in others.
-    """
-    scoring = work.scoring()
-    outcomes = [_outcome(work.pieces[i], work, scoring) for i in places["place"].to_pylist()]
-    return pa.Table.from_pylist(outcomes, OUTCOME)
-
-
-def _outcome(piece: AnyPiece, work: Work, scoring: Scoring) -> dict[str, object]:
-    schema = score_schema(scoring.bundle.contract)
-    name = scores_of(piece, work.version)
+def _run(pieces: Sequence[AnyPiece], work: Work, num_scorers: int) -> Iterator[Sequence[Outcome]]:
+    """Have pieces scored by some processes at a time; gives outcomes as tasks end."""
+    task = ray.remote(score_pieces).options(num_cpus=CPUS_PER_SCORER)
+    sent = ray.put(work)
+    waiting = in_tasks(pieces, num_scorers)[::-1]
+    running: list[Any] = []
     try:
-        return work.sink.write(name, schema, score_blocks(piece, scoring))._asdict()
-    except (SourceError, SchemaMismatch) as error:
-        # Columns were checked before; a file that was changed since is no file to trust.
-        return {"problem": str(error)}
+        while waiting or running:
+            while waiting and len(running) < num_scorers:
+                running.append(task.remote(waiting.pop(), sent))
+            (done,), running = ray.wait(running, num_returns=1)
+            yield ray.get(done)
+    except ray.exceptions.RayTaskError as error:
+        # The words are those of the error itself; the worker's own trace stands behind it.
+        raise error.cause from error
+
+
+def _good(outcomes: Sequence[Outcome]) -> list[Counts]:
+    """Raise SourceError for a piece that cannot be read; those before it are in the sink."""
+    for outcome in outcomes:
+        if outcome.problem is not None:
+            raise SourceError(outcome.problem)
+    return [outcome.counts for outcome in outcomes]
