@@ -3,14 +3,15 @@
 5 million rows of 30 columns are scored by both, in interleaved rounds, each in a fresh process that
 did a small run before; the medians of wall and CPU seconds, and of the highest resident memory of
 the whole tree of processes (Ray's own among them), are compared. Both say the same of every row, or
-the benchmark fails. Two more rounds are cold: from the start of the first process to the last row,
-with imports, the cluster, and everything else in it. The last line is one JSON record.
+the benchmark fails. More rounds are cold: from the start of the first process to the last row, with
+imports, the cluster, and everything else in it. In these, too, memory is measured once more with a
+page that processes share counted once: a dozen processes of Ray share what two copies of it do. The
+last line is one JSON record.
 """
 
 import json
 import os
 import shutil
-import statistics
 import sys
 import tempfile
 import time
@@ -18,11 +19,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.harness.contenders import Cost, ask, medians, run_round, started
+from benchmarks.harness.costs import proportional_mb, watched_memory
 from benchmarks.scoring.agreement import check
 from benchmarks.scoring.data import write_rows
 from benchmarks.scoring.world import make_workspace
@@ -34,6 +37,7 @@ CONTENDERS: dict[str, tuple[str, dict[str, str]]] = {
     PEER: ("with_plain", {}),
 }
 MILLION = 1_000_000
+PSS_SECONDS = 0.5
 # So many files, and pieces, that both processes have some of them.
 WARMING_ROWS, WARMING_FILE = 40_000, 10_000
 
@@ -65,15 +69,13 @@ def main(
         if number == 0:
             apart = check(folder / OURS, folder / PEER, rows)
             say(f"both say the same of every row, {apart:.1e} apart at most")
-    walls = {name: [cold_round(name, rows, folder, allowed) for _ in range(cold)]
+    colds = {name: [cold_round(name, rows, folder, allowed) for _ in range(cold)]
              for name in CONTENDERS}  # fmt: skip
     record: dict[str, object] = {"rows": rows, "rounds": rounds, "cores": len(allowed)}
     record |= {"furthest_apart": apart}
     record |= compared({name: medians(each) for name, each in costs.items()}, rows)
     if cold:
-        ours, peer = (statistics.median(walls[name]) for name in (OURS, PEER))
-        say(f"with every start: {OURS} {ours:.1f} s, {PEER} {peer:.1f} s")
-        record |= {"cold_s": walls, "cold_vs_two_processes": round(peer / ours, 3)}
+        record |= told(colds)
     for name in CONTENDERS:
         shutil.rmtree(folder / name, ignore_errors=True)
     if not keep:
@@ -94,13 +96,30 @@ def one_round(name: str, rows: int, folder: Path, cores: list[int]) -> Cost:
     return run_round(f"benchmarks.scoring.{module}", warming, work, cores, environment)
 
 
-def cold_round(name: str, rows: int, folder: Path, cores: list[int]) -> float:
-    """Run one contender once; give the seconds from its start on."""
+def cold_round(name: str, rows: int, folder: Path, cores: list[int]) -> tuple[float, float]:
+    """Run one contender once; give the seconds from its start on, and its shared-once megabytes."""
     module, environment = CONTENDERS[name]
     began = time.perf_counter()
-    with started(f"benchmarks.scoring.{module}", environment, cores) as process:
+    with (
+        started(f"benchmarks.scoring.{module}", environment, cores) as process,
+        watched_memory(process.pid, proportional_mb, PSS_SECONDS) as peak,
+    ):
         ask(process, work_of(name, rows, folder))
-        return round(time.perf_counter() - began, 2)
+        wall = time.perf_counter() - began
+    return wall, peak.peak_mb
+
+
+def told(colds: dict[str, list[tuple[float, float]]]) -> dict[str, object]:
+    """Say what the cold rounds came to, and give the ratios."""
+    ours, peer = (np.median(colds[name], axis=0) for name in (OURS, PEER))
+    say(f"with every start: {OURS} {ours[0]:.1f} s, {PEER} {peer[0]:.1f} s")
+    say(f"shared pages once: {OURS} {ours[1]:,.0f} MB, {PEER} {peer[1]:,.0f} MB")
+    return {
+        "cold_s": {OURS: round(ours[0], 2), PEER: round(peer[0], 2)},
+        "cold_vs_two_processes": round(peer[0] / ours[0], 3),
+        "pss_mb": {OURS: round(ours[1]), PEER: round(peer[1])},
+        "pss_vs_two_processes": round(ours[1] / peer[1], 3),
+    }
 
 
 def compared(costs: dict[str, Cost], rows: int) -> dict[str, object]:
