@@ -176,6 +176,8 @@ def _is_text_dictionary(values: pa.DictionaryArray) -> bool:
 
 def _numbers_of_arrow(values: pa.Array, column: Column) -> Cells:
     kind = values.type
+    if kind == pa.float64():
+        return Cells(values, [])
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return Cells(values.cast(pa.float64(), safe=False), [])
     if not is_text(kind):
@@ -187,6 +189,8 @@ def _numbers_of_arrow(values: pa.Array, column: Column) -> Cells:
 
 
 def _strings_of_arrow(values: pa.Array, column: Column) -> Cells:
+    if values.type == pa.string():
+        return Cells(values, [])
     # Whole numbers are how files often store identifiers; fractions would not round-trip.
     if is_text(values.type) or pa.types.is_integer(values.type):
         return Cells(values.cast(pa.string()), [])

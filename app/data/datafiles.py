@@ -26,7 +26,7 @@ from app.data.sealing import Sealing, explained, key_of, leaf_of
 from app.security.secrets import SecretError
 
 COMPRESSION = "zstd"
-SAMPLE_ROWS = 10_000
+SAMPLE_ROWS = 1000
 MILLISECOND = timedelta(milliseconds=1)
 
 

@@ -252,13 +252,13 @@ class Tables:
         written = self._write(name, files, parts())
         with committing(files.folder):
             for _ in range(COMMIT_ATTEMPTS):
-                table = open_or_create(files.folder, files.schema, ARRIVAL[name])
-                if given and all(is_in(table, transaction) for transaction in given):
+                there = open_or_create(files.folder, files.schema, ARRIVAL[name], there)
+                if given and all(is_in(there, transaction) for transaction in given):
                     files.discard(written)
                     return None
-                if not add_columns(table, files.schema, self._later[name]):
+                if not add_columns(there, files.schema, self._later[name]):
                     continue
-                version = commit(table, written, [*given, *marks])
+                version = commit(there, written, [*given, *marks])
                 if version is not None:
                     return version
         files.discard(written)

@@ -25,6 +25,7 @@ from app.data.quarantine import QUARANTINED, WITHHELD, RawRows, Reasons, quarant
 from app.data.repeats import keep_first
 from app.data.rowwise import FEW_ROWS
 from app.data.rules import add_broken_rules
+from app.data.schemas import cast_rows
 from app.security.privacy import Pseudonymiser
 
 FORBIDDEN = "is forbidden and must not be sent; leave it out"
@@ -193,7 +194,7 @@ def _settle(
         accepted = pseudonymiser.protect(accepted, contract)
     quarantined = quarantined_rows(reasons, batch.raw, contract, pseudonymiser)
     assert accepted.num_rows + quarantined.num_rows == num_rows
-    return Validated(accepted.cast(_kept(accepted, contract)), quarantined, positions)
+    return Validated(cast_rows(accepted, _kept(accepted, contract)), quarantined, positions)
 
 
 def _kept(accepted: pa.Table, contract: Contract) -> pa.Schema:

@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from app.data.locks import locked
+from app.data.schemas import cast_rows
 from app.security.keyring import Keyring
 from app.security.secrets import SecretError
 from app.serving.seals import SegmentSeal
@@ -76,7 +77,7 @@ class Spool:
         parts = [
             batch_part(self._positions[name], batch)
             for name, table in tables.items()
-            for batch in table.cast(self._schemas[name]).to_batches()
+            for batch in cast_rows(table, self._schemas[name]).to_batches()
             if batch.num_rows
         ]
         if parts:

@@ -20,6 +20,7 @@ from app.security.tombstones import Tombstones
 from app.serving.arms import Stamp
 from app.serving.residents import Bundle, Generation
 
+NAME_BYTES = 16
 Records = dict[str, list[list[Any]]]
 
 
@@ -124,4 +125,21 @@ def prediction_id(version: str, key: str) -> str:
     >>> prediction_id("v1", "row-7") == prediction_id("v2", "row-7")
     False
     """
-    return hashlib.blake2b(f"{version}\0{key}".encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(f"{version}\0{key}".encode(), digest_size=NAME_BYTES).hexdigest()
+
+
+def prediction_ids(versions: Iterable[str], keys: Iterable[str]) -> list[str]:
+    """Name the predictions of many rows as prediction_id does each; most have one version.
+
+    >>> prediction_ids(["v1"], ["row-7"]) == [prediction_id("v1", "row-7")]
+    True
+    """
+    begun: dict[str, Any] = {}
+    names = []
+    for version, key in zip(versions, keys, strict=True):
+        if version not in begun:
+            begun[version] = hashlib.blake2b(f"{version}\0".encode(), digest_size=NAME_BYTES)
+        name = begun[version].copy()
+        name.update(key.encode())
+        names.append(name.hexdigest())
+    return names

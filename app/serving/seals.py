@@ -43,7 +43,7 @@ class SegmentSeal:
         """Seal the next record: 16 bytes longer."""
         return self._cipher.encrypt(self._next(), record, self.wrapped)
 
-    def open(self, content: bytes) -> bytes:
+    def open(self, content: bytes | memoryview) -> bytes:
         """Open the next record. Raises SealBroken for another one, or an altered one."""
         try:
             return self._cipher.decrypt(self._next(), content, self.wrapped)

@@ -42,7 +42,8 @@ def read_segment(path: Path, keyring: Keyring | None = None) -> Segment:
     record that is whole but fails its checksum, or its seal, is damage: it and what follows are
     left out, and said so. Raises SecretError for a sealed segment without its key.
     """
-    content = path.read_bytes()
+    # Records are looked at where they lie: a bulk request's are large.
+    content = memoryview(path.read_bytes())
     reading = _Reading()
     position, damaged = 0, False
     while position + HEAD.size <= len(content):
@@ -72,28 +73,29 @@ class _Reading:
         self._values: dict[str, list[list[Any]]] = {}
         self._seal: SegmentSeal | None = None
 
-    def take(self, mark: bytes, payload: bytes, keyring: Keyring | None) -> None:
+    def take(self, mark: bytes, payload: memoryview, keyring: Keyring | None) -> None:
         """Read the next frame: the key, the schemas, or rows."""
         if mark == KEY_MARK:
-            self._seal = SegmentSeal.of(payload, keyring)
+            self._seal = SegmentSeal.of(bytes(payload), keyring)
             return
         if self._seal is not None:
-            payload = self._seal.open(payload)
+            payload = memoryview(self._seal.open(payload))
         if self._schemas:
             self._add_rows(payload)
             return
         for _, part in _parts(payload):
-            label, _, described = part.partition(b"\0")
+            label, _, described = bytes(part).partition(b"\0")
             self._schemas.append((label.decode(), pa.ipc.read_schema(pa.py_buffer(described))))
 
-    def _add_rows(self, payload: bytes) -> None:
+    def _add_rows(self, payload: memoryview) -> None:
         for index, part in _parts(payload):
             name, schema = self._schemas[index & ~VALUES]
             if index & VALUES:
                 self._values.setdefault(name, []).extend(orjson.loads(part))
                 continue
             self._settle(name, schema)
-            batch = pa.ipc.read_record_batch(pa.py_buffer(part), schema)
+            # A copy of its own is aligned, as Arrow wants it.
+            batch = pa.ipc.read_record_batch(pa.py_buffer(bytes(part)), schema)
             self._batches.setdefault(name, []).append(batch)
 
     def _settle(self, name: str, schema: pa.Schema) -> None:
@@ -154,7 +156,7 @@ def part_of(position: int, content: bytes) -> bytes:
     return PART.pack(position, len(content)) + content
 
 
-def _parts(payload: bytes) -> Iterator[tuple[int, bytes]]:
+def _parts(payload: memoryview) -> Iterator[tuple[int, memoryview]]:
     position = 0
     while position < len(payload):
         index, length = PART.unpack_from(payload, position)

@@ -9,7 +9,7 @@ import shutil
 import threading
 from collections import deque
 from collections.abc import Sequence
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ from app.serving.capture import Spool
 from app.serving.faults import Faults
 from app.serving.messages import Shadowed
 from app.serving.residents import Bundle, Generation
-from app.serving.rowpath import prediction_id
+from app.serving.rowpath import prediction_id, prediction_ids
 from app.serving.tablepath import checked_probabilities
 
 # What comes within this is scored together; the hot path wakes nobody.
@@ -206,7 +206,7 @@ class _Scoring(NamedTuple):
         keys = predictions["idempotency_key"].to_pylist()
         columns = {name: predictions[name] for name in predictions.column_names}
         del columns["arm"], columns["propensity"]
-        columns["prediction_id"] = pa.array([prediction_id(self.version, key) for key in keys])
+        columns["prediction_id"] = pa.array(prediction_ids(repeat(self.version, len(keys)), keys))
         columns["version"] = pa.repeat(self.version, rows.num_rows)
         columns["probability"] = pa.array(given, pa.float64())
         self.spool.append({SHADOWS: pa.table(columns)})

@@ -19,7 +19,7 @@ from app.serving.arms import Stamp
 from app.serving.guards import Finding
 from app.serving.messages import Refused, Rejected
 from app.serving.residents import Generation
-from app.serving.rowpath import name_others, prediction_id
+from app.serving.rowpath import name_others, prediction_ids
 
 
 class Made(NamedTuple):
@@ -77,13 +77,10 @@ def predictions_table(
     """Write the predictions of rows, one a row."""
     size = events.num_rows
     columns = _stamped(made, size)
-    versions = columns["version"].to_pylist()
     entity = events[contract.entity] if contract.entity else pa.nulls(size, pa.string())
     return pa.table(
         {
-            "prediction_id": [
-                prediction_id(version, key) for version, key in zip(versions, keys, strict=True)
-            ],
+            "prediction_id": prediction_ids(columns["version"].to_pylist(), keys),
             "idempotency_key": keys,
             "row_id": events[contract.id],
             "entity": entity,
