@@ -1,4 +1,4 @@
-"""The scoring benchmark's own parts: both contenders say the same, and whoever does not is found."""
+"""The scoring benchmark's own parts: both say the same, and whoever does not is found out."""
 
 from pathlib import Path
 
