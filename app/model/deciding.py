@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-# Of a probability before calibration; the ways are found 3e-7 apart at most.
+# Of a probability before calibration; the ways are found half of that apart at most.
 APART = 1e-6
 DEFAULT_THRESHOLD = 0.5
 

@@ -40,6 +40,8 @@ def score_all(pieces: Sequence[AnyPiece], work: Work) -> list[Outcome]:
             outcomes.append(Outcome(Counts(0, 0), str(error)))
             break
         outcomes.append(Outcome(counts))
+        # Pages that only this piece needed go back to the machine.
+        pa.default_memory_pool().release_unused()
     return outcomes
 
 
