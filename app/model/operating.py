@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from app.contracts.evaluations import CostReport, OperatingPoint, OperatingRule
 from app.contracts.records import Metric
+from app.model.deciding import DEFAULT_THRESHOLD
 from app.model.intervals import Array, Bootstrap
 from app.sections import CostsConfig, EvaluationConfig
 
 # Flags nothing: no probability reaches it.
 NEVER = 1.0 + 1e-9
-DEFAULT_THRESHOLD = 0.5
 
 
 class Chosen(NamedTuple):

@@ -68,6 +68,16 @@ class EvaluationConfig(Frozen):
     importance_rows: int = Field(4000, ge=100, description="Rows that columns are shuffled over.")
     importance_repeats: int = Field(3, ge=2, le=50, description="Shuffles of each column.")
 
+    @property
+    def declared_threshold(self) -> float | None:
+        """From which probability on rows are flagged; None: a share of them is, whatever it takes.
+
+        Without a word on it this is half, as `model.operating` has it.
+        """
+        if self.threshold is not None or self.flagged_share is not None:
+            return self.threshold
+        return 0.5 if self.costs is None else self.costs.break_even
+
     @model_validator(mode="after")
     def _one_operating_point(self) -> Self:
         if self.threshold is not None and self.flagged_share is not None:

@@ -1,104 +1,99 @@
-"""Score files of rows on Ray Data, piece by piece, with the same prediction as the endpoint.
+"""Score a source on a cluster, piece by piece, with the same prediction as the endpoint.
 
-The scores are files: a run that was cut off is simply run again. Knows Ray Data, the registry and
-the artifacts; what a piece of a file becomes is for scoring to say.
+Tasks are given pieces, read them where they run and keep their scores: no row travels, as none does
+when files are encoded. A run that was cut off is simply run again. Knows Ray, the registry and the
+artifacts; what a piece becomes is for scoring to say, where it is kept for a sink.
 """
 
-import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import partial
+from typing import Any
 
-import pyarrow as pa
-import ray.data
-import torch
+import ray
+import ray.exceptions
 
 from app.config import Config
+from app.contracts.rows import Contract
 from app.contracts.targets import refuse_other_target
 from app.contracts.windows import refuse_other_windows
 from app.data.arrivals import standing_tombstones
-from app.data.files import Piece
-from app.data.inline import Inline
-from app.data.inputs import find_pieces
-from app.data.tables import open_tables
+from app.data.deliveries import Mark
+from app.data.ingestion import Progress
+from app.data.pieces import SourceError
+from app.data.reading import AnyPiece, FlightsPiece
+from app.data.sources import Source, open_source
+from app.data.validation import DERIVED
 from app.ledger.database import open_ledger
-from app.model.bundle import ModelBundle
+from app.model.manifest import read_folder
 from app.registry.artifacts import Artifacts
 from app.registry.choosing import choose_version
-from app.security.privacy import Pseudonymiser
-from app.security.secrets import pseudonym_key
-from app.serving.scoring import (
-    ScoreResult,
-    Scoring,
-    count_scores,
-    output_of,
-    score_piece,
-    write_scores,
-)
+from app.serving.scorework import Outcome, Work, in_tasks, score_pieces
+from app.serving.scoring import Counts, ScoreResult, score_schema, scores_of
+from app.serving.sinks import Sink, note_begun, note_done, position_in
 
 CPUS_PER_SCORER = 0.5
-
-
-class Scorer:
-    """Scores pieces in one worker process; the version is loaded and verified once."""
-
-    def __init__(
-        self, config: Config, version: str, into: Path, pieces: list[Piece], inline: Inline | None
-    ) -> None:
-        """Load the version."""
-        torch.set_num_threads(1)
-        folder = Artifacts(config.artifacts_path).path(version)
-        self._scoring = Scoring(
-            config.contract,
-            ModelBundle.load(folder, version),
-            Pseudonymiser(pseudonym_key(config)),
-            version,
-            open_tables(config),
-            inline,
-            standing_tombstones(config),
-        )
-        self._into = into
-        self._pieces = pieces
-
-    def __call__(self, places: pa.Table) -> pa.Table:
-        """Score and write the pieces at some places of the list."""
-        for place in places["place"].to_pylist():
-            piece = self._pieces[place]
-            path = output_of(piece, self._scoring.version, self._into)
-            write_scores(score_piece(piece, self._scoring), path)
-        return places
+Tell = Callable[[Progress], None]
 
 
 def score(
-    config: Config, rows: str, into: Path, version: str | None = None, num_scorers: int = 2
+    config: Config,
+    sink: Sink,
+    version: str | None = None,
+    num_scorers: int = 2,
+    *,
+    tell: Tell | None = None,
 ) -> ScoreResult:
-    """Score a file, a folder or a glob into a folder of Parquet.
+    """Score what the configuration's source names into a sink; see scoredsource for others.
 
     Without a version, by its digest or the beginning of one, it is the champion that scores; for a
-    task that has none the version that was registered last.
+    task that has none the version that was registered last. Pieces that are in the sink are passed
+    over, also those that another run put there meanwhile.
 
     Needs a Ray session. Raises SourceError for rows that cannot be read, VersionUnknown
     when there is nothing to score with, ValueError for a version that does not fit.
     """
     version = _choose(config, version)
-    inline = Inline.of(config, datetime.now(UTC))
-    pieces = find_pieces(rows, config.contract, inline, config.source.delimiter)
-    outputs = [output_of(piece, version, into) for piece in pieces]
-    pending = [piece for piece, path in zip(pieces, outputs, strict=True) if not path.exists()]
+    source = _open(config, sink, version)
+    pieces = _pieces(config, source, version)
+    found = sink.found(list(pieces))
+    pending = [piece for name, piece in pieces.items() if name not in found]
+    told = _Told(len(pieces), tell)
+    told.add(found.values())
     if pending:
-        _refuse_unfit(config, version)
-        _run(Scorer, (config, version, into, pending, inline), min(num_scorers, len(pending)))
-    num_scored, num_rejected = count_scores(outputs)
+        sink.prepare(score_schema(_fit_contract(config, version)))
+        note_begun(sink, version, _marks(source))
+        erased = standing_tombstones(config).hashes
+        work = Work(config, version, sink, source.inline, erased)
+        for outcomes in _run(pending, work, num_scorers):
+            told.add(_good(outcomes))
+    note_done(sink, version, [*_marks(source), *source.reached])
     return ScoreResult(
         model=config.name,
         version=version,
-        into=str(into),
+        into=sink.place,
         num_pieces=len(pieces),
-        num_pieces_found=len(pieces) - len(pending),
-        num_in=num_scored + num_rejected,
-        num_scored=num_scored,
-        num_rejected=num_rejected,
+        num_pieces_found=len(found),
+        num_in=told.counts.num_scored + told.counts.num_rejected,
+        num_scored=told.counts.num_scored,
+        num_rejected=told.counts.num_rejected,
     )
+
+
+class _Told:
+    """Counts what is done, and says so."""
+
+    def __init__(self, num_pieces: int, tell: Tell | None) -> None:
+        self.counts, self._num_done = Counts(0, 0), 0
+        self._num_pieces, self._tell = num_pieces, tell
+
+    def add(self, done: Iterable[Counts]) -> None:
+        for counts in done:
+            self.counts = Counts(*map(sum, zip(self.counts, counts, strict=True)))
+            self._num_done += 1
+        if self._tell is not None:
+            self._tell(Progress(self._num_done, self._num_pieces, sum(self.counts)))
 
 
 def _choose(config: Config, version: str | None) -> str:
@@ -107,28 +102,57 @@ def _choose(config: Config, version: str | None) -> str:
         return choose_version(ledger, config.name, version, or_latest=or_latest).digest
 
 
-def _refuse_unfit(config: Config, version: str) -> None:
-    """Raise ValueError where a version means something else than the configuration declares."""
-    bundle = ModelBundle.load(Artifacts(config.artifacts_path).path(version), version)
-    refuse_other_windows(bundle.contract, config.contract)
-    refuse_other_target(bundle.contract, config.contract)
+def _open(config: Config, sink: Sink, version: str) -> Source:
+    """Open the source; of a table that grows, what came since it was scored into this sink."""
+    position = partial(position_in, sink, version)
+    return open_source(config, position, at=datetime.now(UTC), spared=DERIVED)
 
 
-def _run(
-    scorer: type[Scorer],
-    arguments: tuple[Config, str, Path, list[Piece], Inline | None],
-    num_scorers: int,
-) -> None:
-    """Give every place of the list of pieces to a pool of scorers."""
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    places = ray.data.from_items([{"place": i} for i in range(len(arguments[3]))])
-    done = places.repartition(len(arguments[3])).map_batches(
-        scorer,
-        fn_constructor_args=arguments,
-        batch_size=1,
-        batch_format="pyarrow",
-        concurrency=num_scorers,
-        num_cpus=CPUS_PER_SCORER,
-    )
-    done.materialize()
+def _pieces(config: Config, source: Source, version: str) -> dict[str, AnyPiece]:
+    """Name the pieces of a source, in order; the same rows under two names are one."""
+    pieces: list[AnyPiece] = [piece for each in source.deliveries for piece in each.pieces]
+    if source.read_flights is not None:
+        pieces = [FlightsPiece(each.digest, config.source) for each in source.deliveries]
+    return {scores_of(piece, version): piece for piece in pieces}
+
+
+def _marks(source: Source) -> list[Mark]:
+    return [mark for delivery in source.deliveries for mark in delivery.marks]
+
+
+def _fit_contract(config: Config, version: str) -> Contract:
+    """Give a version's contract.
+
+    Raises ValueError where it means something else than the configuration declares.
+    """
+    # The whole bundle is verified here and loaded, with torch, where it scores.
+    files = read_folder(Artifacts(config.artifacts_path).path(version), version)
+    contract = Contract.model_validate_json(files["contract.json"])
+    refuse_other_windows(contract, config.contract)
+    refuse_other_target(contract, config.contract)
+    return contract
+
+
+def _run(pieces: Sequence[AnyPiece], work: Work, num_scorers: int) -> Iterator[Sequence[Outcome]]:
+    """Have pieces scored by some processes at a time; gives outcomes as tasks end."""
+    task = ray.remote(score_pieces).options(num_cpus=CPUS_PER_SCORER)
+    sent = ray.put(work)
+    waiting = in_tasks(pieces, num_scorers)[::-1]
+    running: list[Any] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < num_scorers:
+                running.append(task.remote(waiting.pop(), sent))
+            (done,), running = ray.wait(running, num_returns=1)
+            yield ray.get(done)
+    except ray.exceptions.RayTaskError as error:
+        # The words are those of the error itself; the worker's own trace stands behind it.
+        raise error.cause from error
+
+
+def _good(outcomes: Sequence[Outcome]) -> list[Counts]:
+    """Raise SourceError for a piece that cannot be read; those before it are in the sink."""
+    for outcome in outcomes:
+        if outcome.problem is not None:
+            raise SourceError(outcome.problem)
+    return [outcome.counts for outcome in outcomes]

@@ -156,6 +156,7 @@ def assemble(
         "epochs": [epoch.model_dump() for epoch in state.epochs],
         "refit_epochs": [epoch.model_dump() for epoch in state.refit_epochs],
         "evaluation": evaluation.model_dump(),
+        "threshold": config.evaluation.declared_threshold,
         **facts,
     }
     bundle = replace(final, profile=profile, card=card)

@@ -9,6 +9,8 @@ import pytest
 
 from app.config import load_config
 from app.ledger.database import open_ledger
+from app.serving.scoredsource import scoring_of
+from app.serving.scoresinks import open_sink
 from tests.serving_world import give_roles, make_bundle, make_table, put_version
 
 pytestmark = pytest.mark.ray
@@ -23,14 +25,16 @@ def test_files_are_scored_by_the_champion_and_a_second_run_does_only_what_is_mis
     config = load_config("configs/flights.yaml", [f"workspace={tmp_path / 'workspace'}"])
     table = make_table(config.contract, 60)
     pq.write_table(table, tmp_path / "rows.parquet", row_group_size=20)
-    rows, into = str(tmp_path / "rows.parquet"), tmp_path / "scores"
+    config = scoring_of(config, str(tmp_path / "rows.parquet"))
+    into = tmp_path / "scores"
+    sink = open_sink(str(into))
     ledger = open_ledger(config.ledger_url)
     with pytest.raises(VersionUnknown, match="flights: no version is registered"):
-        score(config, rows, into)
+        score(config, sink)
     champion = put_version(config, ledger, seed=1)
     give_roles(ledger, config.name, champion)
 
-    result = score(config, rows, into)
+    result = score(config, sink)
 
     assert (result.num_in, result.num_scored, result.num_rejected) == (60, 60, 0)
     assert (result.num_pieces, result.num_pieces_found, result.version) == (3, 0, champion)
@@ -42,7 +46,7 @@ def test_files_are_scored_by_the_champion_and_a_second_run_does_only_what_is_mis
     kept, lost = sorted(into.iterdir())[0], sorted(into.iterdir())[1]
     written = kept.stat().st_mtime_ns
     lost.unlink()
-    again = score(config, rows, into)
+    again = score(config, sink)
 
     assert (again.num_in, again.num_pieces_found) == (60, 2)
     assert kept.stat().st_mtime_ns == written

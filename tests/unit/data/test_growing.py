@@ -16,7 +16,7 @@ from app.data.deliveries import Delivery, Position, nowhere
 from app.data.files import Layout
 from app.data.growing import new_files
 from app.data.pieces import Rows, SourceError
-from app.data.sources import rows_of_piece
+from app.data.reading import rows_of_piece
 from app.data.sql_pieces import SqlPiece, read_sql, statement_of
 from app.sections import SourceConfig
 

@@ -20,7 +20,8 @@ from app.data.files import FileKind, Layout, divide_file, find_files, open_piece
 from app.data.growing import new_files
 from app.data.looks import Looks
 from app.data.pieces import Piece, SourceError
-from app.data.sources import open_source, rows_of_piece
+from app.data.reading import rows_of_piece
+from app.data.sources import open_source
 from app.data.storage import find
 from app.data.stores import shown
 from app.sections import SourceConfig

@@ -14,13 +14,8 @@ from app.data.files import SourceError
 from app.data.inputs import find_pieces
 from app.data.tables import Tables
 from app.security.privacy import Pseudonymiser
-from app.serving.scoring import (
-    Scoring,
-    count_scores,
-    output_of,
-    score_piece,
-    write_scores,
-)
+from app.serving.scoring import Scoring, score_blocks, score_piece, score_schema, scores_of
+from app.serving.sinks import ParquetSink
 from tests.serving_world import make_bundle, make_table
 
 
@@ -84,10 +79,12 @@ def test_written_scores_are_counted_and_named_by_what_they_were_made_from(
 ) -> None:
     pq.write_table(make_table(scoring.contract, 5), tmp_path / "rows.parquet")
     [piece] = find_pieces(str(tmp_path / "rows.parquet"), scoring.contract)
-    path = output_of(piece, scoring.version, tmp_path / "scores")
+    sink, name = ParquetSink(str(tmp_path / "scores")), scores_of(piece, scoring.version)
+    schema = score_schema(scoring.contract)
 
-    write_scores(score_piece(piece, scoring), path)
+    sink.prepare(schema)
+    counts = sink.write(name, schema, score_blocks(piece, scoring))
 
-    assert count_scores([path]) == (5, 0)
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
-    assert output_of(piece, "w" * 64, tmp_path / "scores") != path
+    assert counts == sink.found([name, "other"])[name] == (5, 0)
+    assert [file.name for file in (tmp_path / "scores").iterdir()] == [f"{name}.parquet"]
+    assert scores_of(piece, "w" * 64) != name

@@ -21,12 +21,12 @@ from app.sections import NetworkConfig
 from app.security.privacy import Pseudonymiser
 from app.serving.scoring import (
     Scoring,
-    count_scores,
+    count_rows,
     prediction_columns,
     prediction_fields,
     score_piece,
-    write_scores,
 )
+from app.serving.sinks import write_scores
 from tests.serving_world import make_bundle, make_table
 
 TARGETS: dict[str, dict[str, Any]] = {
@@ -82,7 +82,7 @@ def scored(folder: Path, task: str, weights: list[str]) -> pa.Table:
         Tables(folder / "tables", contract),
     )  # fmt: skip
     scores = score_piece(piece, scoring)
-    write_scores(scores, folder / "scores.parquet")
+    write_scores(folder / "scores.parquet", scores.schema, [scores])
     assert pq.read_table(folder / "scores.parquet").equals(scores)
     return scores
 
@@ -92,7 +92,7 @@ def test_a_number_is_one_column(tmp_path: Path, task: str, column: str) -> None:
     scores = scored(tmp_path, task, ["0.5", "x", "-3"])
     assert scores.column_names == ["file", "position", "row_id", column, "reasons", "version"]
     assert scores[column].to_pylist() == [1.0, None, -6.0]
-    assert count_scores([tmp_path / "scores.parquet"]) == (2, 1)
+    assert count_rows(scores) == (2, 1)
 
 
 def test_classes_are_a_column_each_and_the_likeliest_is_named(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_classes_are_a_column_each_and_the_likeliest_is_named(tmp_path: Path) ->
     shares = [scores[f"probability_{name}"].to_pylist() for name in ("early", "on time", "late")]
     assert shares == [[0.5, None, 0.25, 0.375], [0.25, None, 0.5, 0.375], [0.25, None, 0.25, 0.25]]
     assert scores["predicted"].to_pylist() == ["early", None, "on time", "early"]
-    assert count_scores([tmp_path / "scores.parquet"]) == (3, 1)
+    assert count_rows(scores) == (3, 1)
 
 
 @pytest.mark.parametrize("task", list(TARGETS))

@@ -11,6 +11,7 @@ from app.data.profile import Profile
 from app.data.splits import GATE, STOP
 from app.model.calibration import Platt, Temperature
 from app.model.evaluation import evaluate
+from app.model.networks import frozen
 from app.training.assembly import Fitted, fit_in_process, new_network
 from app.training.window import open_window
 from tests.learning_world import END, make_config, make_rows
@@ -70,7 +71,7 @@ def test_the_evaluation_is_of_the_weights_that_have_not_seen_the_stop_rows(fitte
     stop = fitted.window.labelled_stop
     network = new_network(CONFIG, fitted.bundle.encoder.shape)
     network.load_state_dict(fitted.state.best)
-    searched = dataclasses.replace(fitted.bundle, network=network.requires_grad_(False).eval())
+    searched = dataclasses.replace(fitted.bundle, network=frozen(network))
     expected = evaluate(stop["label"].to_numpy(), searched.predict(stop), seed=7)
     assert not np.array_equal(searched.predict(stop), fitted.bundle.predict(stop))
     assert fitted.evaluation == expected

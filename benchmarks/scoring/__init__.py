@@ -1,0 +1,1 @@
+"""Who takes part in the scoring benchmark, and what they score."""
