@@ -38,6 +38,6 @@ async def predict_stream(predictor: Predictor, desk: Desk, request: Request) -> 
         return Response(write_stream(config.name, request_id, scored), media_type=ARROW)
 
     refuse_encoded(request.scope)
+    body = await desk.read(request.scope, request.receive, ARROW)
     with desk.place():
-        body = await desk.read(request.scope, request.receive, ARROW)
         return await desk.work(answer)

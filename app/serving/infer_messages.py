@@ -77,7 +77,9 @@ class InferResponse(Strict):
     model_name: str
     model_version: str = Field(description="Digest of the model version that answered.")
     id: str | None = None
-    parameters: Parameters = Field(description="generation: the number of the roles.")
+    parameters: Parameters = Field(
+        description="generation: the number of the roles; kept: false where it could not be logged."
+    )
     outputs: list[OutputTensor]
 
 

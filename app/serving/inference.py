@@ -36,6 +36,7 @@ from app.serving.infer_messages import (
     infer_schema,
     model_metadata,
 )
+from app.serving.keeping import said_of
 from app.serving.messages import Refused
 from app.serving.precision import rounded_table
 from app.serving.protocol import read_infer, write_infer
@@ -103,8 +104,8 @@ class Inference:
             # Again when it is scored; here no row has been charged for.
             self._version(request)
         refuse_encoded(request.scope)
+        body = await self._desk.read(request.scope, request.receive, BINARY)
         with self._desk.place():
-            body = await self._desk.read(request.scope, request.receive, BINARY)
             return await self._desk.work(lambda: self._answer(body, request))
 
     def _answer(self, body: bytes, request: Request) -> Response:
@@ -117,7 +118,8 @@ class Inference:
         keys = asked.keys or self._namer.keys(asked.table, body, request.scope["headers"])
         scored = self._predictor.predict_table(asked.table, keys, whole=True, version=version)
         predictions = rounded_table(scored.predictions, config.serving.round_probability_digits)
-        content, length = write_infer(asked, config.name, scored.roles, predictions)
+        said = said_of(scored.is_kept)
+        content, length = write_infer(asked, config.name, scored.roles, predictions, said)
         if length is None:
             return Response(content, media_type=JSON)
         return Response(content, headers={HEADER_LENGTH: str(length)}, media_type=BINARY)

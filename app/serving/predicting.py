@@ -41,15 +41,16 @@ class Predicting:
 
     async def answer(self, scope: Scope, receive: Receive) -> bytes:
         """Give the answer as JSON. Raises Refused, see Predictor.predict and Desk."""
+        body = await self._desk.read(scope, receive)
+        # How long a body takes to come is the client's affair, not a want of replicas.
         began = self._steady()
         with self._desk.place():
-            answer = await self._answered(scope, receive)
+            answer = await self._answered(body, scope)
         now = self._steady()
         self._latencies.add(now, now - began)
         return answer
 
-    async def _answered(self, scope: Scope, receive: Receive) -> bytes:
-        body = await self._desk.read(scope, receive)
+    async def _answered(self, body: bytes, scope: Scope) -> bytes:
         if len(body) > SMALL_BODY or not self._predictor.is_prompt:
             return await self._desk.work(lambda: self._whole(body, scope))
         request = self._read(body, scope)
