@@ -21,7 +21,7 @@ Reason = Literal["disk_full", "spool_full", "not_writable", "no_key"]
 
 logger = logging.getLogger(__name__)
 TALLY = "losses"
-HEAD = struct.Struct("<4sQII")  # Mark, serial number, length of the payload, CRC-32 of it.
+HEAD = struct.Struct("<4sQII")  # Mark, serial number, length of the payload, CRC-32 of both.
 MARK = b"MSL1"
 # Two, written in turn: a write that is cut short leaves the one before.
 SLOT_BYTES = 16 * 1024
@@ -99,7 +99,7 @@ class Losses:
     def _write(self) -> None:
         self._serial += 1
         content = orjson.dumps(self._gaps, default=tuple)
-        head = HEAD.pack(MARK, self._serial, len(content), zlib.crc32(content))
+        head = HEAD.pack(MARK, self._serial, len(content), zlib.crc32(content, self._serial))
         assert len(head) + len(content) <= SLOT_BYTES, "gaps are bounded"
         try:
             os.pwrite(self._file, head + content, self._serial % 2 * SLOT_BYTES)
@@ -128,6 +128,6 @@ def _read_slot(slot: bytes) -> tuple[int, bytes]:
         return 0, b"[]"
     mark, serial, length, checksum = HEAD.unpack_from(slot)
     payload = slot[HEAD.size : HEAD.size + length]
-    if mark != MARK or zlib.crc32(payload) != checksum:
+    if mark != MARK or zlib.crc32(payload, serial & 0xFFFFFFFF) != checksum:
         return 0, b"[]"
     return serial, payload

@@ -114,12 +114,17 @@ def _dead(root: Path) -> Iterator[Path]:
     folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     for folder in folders:
         with contextlib.ExitStack() as held:
-            try:
-                with locked(root / "lock"):
-                    held.enter_context(locked(folder / "lock", wait=False))
-            except (BlockingIOError, FileNotFoundError):
-                continue
-            yield folder
+            if _claim(folder, held):
+                yield folder
+
+
+def _claim(folder: Path, held: contextlib.ExitStack) -> bool:
+    try:
+        with locked(folder.parent / "lock"):
+            held.enter_context(locked(folder / "lock", wait=False))
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    return True
 
 
 def _empty(
@@ -134,9 +139,9 @@ def _empty(
         path.rename(path.with_suffix(CLOSED))
     ship_folder(folder, tables, shipped, arrival)
     gaps = read_gaps(folder)
-    if gaps and report is None:
-        return
-    if gaps and report is not None:
+    if gaps:
+        if report is None:
+            return
         report(folder.name, gaps)
     (folder / TALLY).unlink(missing_ok=True)
     if not any(folder.glob(f"*{DAMAGED}")):
