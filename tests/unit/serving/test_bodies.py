@@ -191,9 +191,9 @@ def test_pieces_of_bodies_share_a_room_and_what_comes_whole_needs_none() -> None
     room = Room(150)
     room.take(100)
 
-    assert refused(Sender([b"a" * 60, b"b"]), room=room).status == 503
-    assert read(Sender([b"a" * 40, b"b" * 60]), room=room) == b"a" * 40 + b"b" * 60
-    assert read(Sender([b"c" * 100]), room=room) == b"c" * 100
+    assert refused(Sender(b"a" * 60, b"b"), room=room).status == 503
+    assert read(Sender(b"a" * 40, b"b" * 60), room=room) == b"a" * 40 + b"b" * 60
+    assert read(Sender(b"c" * 100), room=room) == b"c" * 100
     # Whatever became of them, what they held is free again.
     room.take(50)
     with pytest.raises(Refused):
