@@ -25,8 +25,11 @@ from cryptography.x509.oid import NameOID
 
 SHIPPED = Path(__file__).resolve().parent.parent / "cluster" / "nginx" / "mainspring.conf"
 UPSTREAM = "    server 127.0.0.1:8000 max_fails=0;\n"
+# Where it is, if not on the path.
+NGINX_AT = "MAINSPRING_NGINX"
 # A Debian user's path does not name it.
-NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+USUAL = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+NGINX = os.environ.get(NGINX_AT) or shutil.which("nginx", path=USUAL)
 
 needs_nginx = pytest.mark.skipif(
     NGINX is None, reason="needs nginx: apt-get install nginx-light installs it"

@@ -123,7 +123,7 @@ def gate_of(decision: Decision) -> GateReport | None:
 
 def _acts(decisions: Sequence[Decision]) -> list[Decision]:
     """Put decisions into the order of time; observing is no act."""
-    acts = [decision for decision in decisions if decision.action.kind != "observe"]
+    acts = [each for each in decisions if each.action.kind not in ("observe", "arrange")]
     return sorted(acts, key=lambda decision: (decision.at, decision.key))
 
 

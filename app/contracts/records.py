@@ -42,6 +42,8 @@ ActionKind = Literal[
     "watch",
     "keep",
     "rollback",
+    # By a person, not by the loop: who answers beside the champion.
+    "arrange",
 ]
 Phase = Literal["observe", "gate", "promote", "watch"]
 LabelState = Literal["pending", "known", "void"]

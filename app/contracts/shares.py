@@ -74,8 +74,10 @@ class Shares(Frozen):
         >>> Shares(challenger=0.2, holdout=0.1).told(noon)
         'challenger 20.0% of entities, hold-out 10.0%, exploration 0.0% of requests'
         """
+        now = self.challenger_at(at)
+        goal = "" if now == self.challenger else f" (on its way to {self.challenger:.1%})"
         return (
-            f"challenger {self.challenger_at(at):.1%} of entities, hold-out {self.holdout:.1%}, "
+            f"challenger {now:.1%} of entities{goal}, hold-out {self.holdout:.1%}, "
             f"exploration {self.exploration:.1%} of requests"
         )
 

@@ -60,14 +60,19 @@ def find_decision(connection: Connection, key: str) -> Decision | None:
 
 def open_decision(ledger: Ledger, model: str) -> Decision | None:
     """Find the decision that is still under way, if any."""
+    with ledger.reading() as connection:
+        return find_open(connection, model)
+
+
+def find_open(connection: Connection, model: str) -> Decision | None:
+    """Find the decision that is still under way, inside the caller's transaction."""
     query = (
         select(DECISIONS)
         .where(DECISIONS.c.model == model, DECISIONS.c.outcome.is_(None))
         .order_by(DECISIONS.c.sequence)
         .limit(1)
     )
-    with ledger.reading() as connection:
-        row = connection.execute(query).first()
+    row = connection.execute(query).first()
     return None if row is None else _decision(row)
 
 

@@ -33,7 +33,7 @@ def take_epoch(ledger: Ledger, name: str) -> int:
 
 def next_epoch(connection: Connection, name: str) -> int:
     """Fence every holder of a name, inside the caller's transaction, and give the new epoch."""
-    current = _current(connection, name)
+    current = current_epoch(connection, name)
     if current == 0:
         connection.execute(insert(EPOCHS).values(name=name, epoch=1))
     else:
@@ -43,11 +43,12 @@ def next_epoch(connection: Connection, name: str) -> int:
 
 def check_epoch(connection: Connection, name: str, epoch: int) -> None:
     """Raise Fenced, inside the caller's transaction, unless this epoch is the newest."""
-    current = _current(connection, name)
+    current = current_epoch(connection, name)
     if current != epoch:
         raise Fenced(f"{name}: epoch {epoch} was replaced by epoch {current}")
 
 
-def _current(connection: Connection, name: str) -> int:
+def current_epoch(connection: Connection, name: str) -> int:
+    """Give the epoch of whoever holds a name, inside the caller's transaction; 0 for nobody."""
     found = connection.execute(select(EPOCHS.c.epoch).where(EPOCHS.c.name == name)).scalar()
     return 0 if found is None else int(found)

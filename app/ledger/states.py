@@ -14,7 +14,12 @@ STATES = table("loop_states", column("model", Text), column("state", Text))
 def read_state(ledger: Ledger, model: str) -> LoopState:
     """Read where a model's loop stands; a loop that never acted stands at the start."""
     with ledger.reading() as connection:
-        found = connection.execute(select(STATES.c.state).where(STATES.c.model == model)).scalar()
+        return current_state(connection, model)
+
+
+def current_state(connection: Connection, model: str) -> LoopState:
+    """Read where a loop stands inside the caller's transaction."""
+    found = connection.execute(select(STATES.c.state).where(STATES.c.model == model)).scalar()
     return LoopState(model=model) if found is None else LoopState.model_validate_json(found)
 
 

@@ -18,7 +18,7 @@ from app.ledger.decisions import complete_decision, open_decision, record_decisi
 from app.ledger.epochs import check_epoch, steward_name
 from app.ledger.evidence import read_evidence
 from app.ledger.journal import append
-from app.ledger.states import read_state, write_state
+from app.ledger.states import current_state, read_state, write_state
 from app.loop.policy import Facts, next_action
 from app.loop.transitions import Outcome, after, failed, made
 from app.registry.store import (
@@ -123,16 +123,17 @@ class Execution:
         self._finish(decision, outcome)
 
     def _begin(self, action: Action, at: datetime) -> Decision:
-        state = read_state(self.ledger, self.model)
-        decision = Decision(
-            key=f"{self.model}-{state.sequence:04d}-{action.kind}",
-            model=self.model,
-            at=at,
-            action=action,
-            epoch=self.epoch,
-        )
         with self.ledger.transaction() as connection:
             check_epoch(connection, steward_name(self.model), self.epoch)
+            # Read here: somebody may have taken the next number by hand.
+            state = current_state(connection, self.model)
+            decision = Decision(
+                key=f"{self.model}-{state.sequence:04d}-{action.kind}",
+                model=self.model,
+                at=at,
+                action=action,
+                epoch=self.epoch,
+            )
             record_decision(connection, decision, state.sequence)
             append(connection, self.model, "intent", decision.model_dump(mode="json"), at)
         return decision
@@ -163,11 +164,12 @@ class Execution:
         evidence = read_evidence(
             self.ledger, self.model, until=decision.at, version=before.champion or "", limit=1
         )
-        state = read_state(self.ledger, self.model)
-        following = after(state, decision, outcome, before, evidence[-1] if evidence else None)
+        newest = evidence[-1] if evidence else None
         written = outcome.model_dump(mode="json", exclude_none=True)
         with self.ledger.transaction() as connection:
             check_epoch(connection, steward_name(self.model), self.epoch)
+            state = current_state(connection, self.model)
+            following = after(state, decision, outcome, before, newest)
             complete_decision(connection, decision.key, written)
             write_state(connection, following)
             entry = {"key": decision.key, "outcome": written, "phase": following.phase}

@@ -21,16 +21,15 @@ from app.loop.execution import StepFailed, Stopping
 from app.loop.gate import judge
 from app.loop.held_out import parts
 from app.loop.recalibration import recalibrate
+from app.loop.residency import Wish, await_replicas, follows, holds
 from app.loop.scoring import Store
 from app.loop.submission import failure_reason, job_state, training_command
 from app.loop.watch import judge_watch
-from app.registry.replicas import Replica, live_replicas
 from app.registry.store import find_version, register_version, version_of_run
 from app.session import PROJECT_ROOT
 
 logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
-REPLICA_POLL_SECONDS = 0.1
 REPLICA_PATIENCE_SECONDS = 120.0
 
 
@@ -112,37 +111,15 @@ class RayPorts:
 
     def await_resident(self, decision: Decision, version: str, generation: int) -> Sequence[str]:
         """Wait until every live replica holds the version."""
-
-        def problem(replica: Replica) -> str | None:
-            if version in replica.problems:
-                return f"replica {replica.replica} cannot load it: {replica.problems[version]}"
-            if replica.generation < generation or version not in replica.resident:
-                return f"replica {replica.replica} does not hold it yet"
-            return None
-
-        return self._await_replicas(problem, gives_up=lambda text: "cannot load" in text)
+        return self._await(holds(version, generation))
 
     def await_switch(self, decision: Decision, generation: int) -> Sequence[str]:
         """Wait until every live replica follows the generation."""
+        return self._await(follows(generation))
 
-        def problem(replica: Replica) -> str | None:
-            if replica.generation < generation:
-                return f"replica {replica.replica} still follows generation {replica.generation}"
-            return None
-
-        return self._await_replicas(problem, gives_up=lambda text: False)
-
-    def _await_replicas(
-        self, problem: Callable[[Replica], str | None], gives_up: Callable[[str], bool]
-    ) -> list[str]:
-        deadline = time.monotonic() + REPLICA_PATIENCE_SECONDS
-        while True:
-            self._raise_if_stopped()
-            replicas = live_replicas(self.ledger, self.config.name, time.time())
-            problems = [text for text in map(problem, replicas) if text is not None]
-            if not problems or any(map(gives_up, problems)) or time.monotonic() > deadline:
-                return problems
-            time.sleep(REPLICA_POLL_SECONDS)
+    def _await(self, wish: Wish) -> list[str]:
+        patience, stop = REPLICA_PATIENCE_SECONDS, self._raise_if_stopped
+        return await_replicas(self.ledger, self.config.name, wish, patience, time.time, stop)
 
     def _submit(self, client: JobSubmissionClient, run: str, until: datetime) -> None:
         try:

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from app.contracts.receipts import Receipt
 from app.serving.aside import Aside
 from app.serving.bulk import ARROW, predict_stream
-from app.serving.desk import Desk, content_type
+from app.serving.desk import Desk
 from app.serving.documentation import (
     CLOSED,
     JSON,
@@ -58,16 +58,15 @@ def build_api(replica: Replica) -> ASGIApp:
     """
     config = replica.predictor.config
     desk = Desk(config.serving)
-    predicting = Predicting(replica, desk)
-    routes = build_routes(replica, desk, predicting)
-    within = PredictRoute(routes, predicting, f"/v1/{config.name}/predict")
+    routes, path = build_routes(replica, desk), f"/v1/{config.name}/predict"
+    within = PredictRoute(routes, Predicting(replica, desk), path)
     if config.serving.authentication == "none":
         return within
     gate, entrances = open_gate(config, replica.budgets), Entrances(model=config.name)
     return Doors(within, gate, replica.wall, answer_refusal, entrances)
 
 
-def build_routes(replica: Replica, desk: Desk, predicting: Predicting) -> FastAPI:
+def build_routes(replica: Replica, desk: Desk) -> FastAPI:
     """Build the routes with all that OpenAPI says of them."""
     config = replica.predictor.config
     api = FastAPI(
@@ -77,7 +76,7 @@ def build_routes(replica: Replica, desk: Desk, predicting: Predicting) -> FastAP
     )
     api.add_exception_handler(HTTPException, answer_http_error)
     _add_state_routes(api, replica)
-    _add_model_routes(api, replica, desk, predicting)
+    _add_model_routes(api, replica, desk)
     add_inference_routes(api, replica, desk)
     return api
 
@@ -102,7 +101,7 @@ def _add_state_routes(api: FastAPI, replica: Replica) -> None:
         return _success(replica.predictor.readiness())
 
 
-def _add_model_routes(api: FastAPI, replica: Replica, desk: Desk, predicting: Predicting) -> None:
+def _add_model_routes(api: FastAPI, replica: Replica, desk: Desk) -> None:
     config = replica.predictor.config
     bulk = partial(predict_stream, replica.predictor, desk)
 
@@ -113,10 +112,8 @@ def _add_model_routes(api: FastAPI, replica: Replica, desk: Desk, predicting: Pr
 
     @guarded
     async def predict(request: Request) -> Response:
+        # JSON for this model has not come so far: see PredictRoute.
         _refuse_other_models(request, config.name)
-        if content_type(request.scope) == JSON:
-            content = await predicting.answer(request.scope, request.receive)
-            return Response(content, media_type=JSON)
         return await bulk(request)
 
     @guarded

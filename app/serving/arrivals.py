@@ -36,10 +36,8 @@ def arrive(
     if not contract.generated:
         return rows
     return [
-        _arrived(row, contract, at, new_id() if keys is None else _id_of(keys[place]))
-        if isinstance(row, dict)
-        else row
-        for place, row in enumerate(rows)
+        _arrived(row, contract, at, name) if isinstance(row, dict) else row
+        for row, name in zip(rows, _ids(len(rows), new_id, keys), strict=True)
     ]
 
 
@@ -59,8 +57,7 @@ def arrive_table(
         if place >= 0 and not table[name].null_count:
             continue
         if name == contract.id:
-            ids = [new_id() for _ in range(table.num_rows)] if keys is None else map(_id_of, keys)
-            made = pa.array(ids, pa.string())
+            made = pa.array(_ids(table.num_rows, new_id, keys), pa.string())
         else:
             made = pa.repeat(pa.scalar(at, TIMESTAMP), table.num_rows)
         if place < 0:
@@ -73,6 +70,12 @@ def arrive_table(
     return table
 
 
+def _ids(number: int, new_id: Callable[[], str], keys: Sequence[str] | None) -> list[str]:
+    if keys is None:
+        return [new_id() for _ in range(number)]
+    return [id_of(key.encode()) for key in keys]
+
+
 def _arrived(
     row: dict[str, object], contract: Contract, at: datetime, row_id: str
 ) -> dict[str, object]:
@@ -81,5 +84,6 @@ def _arrived(
     return {**row, **{name: made[name] for name in absent}}
 
 
-def _id_of(key: str) -> str:
-    return f"r_{hashlib.blake2b(key.encode(), digest_size=ID_BYTES).hexdigest()}"
+def id_of(content: bytes, key: bytes = b"") -> str:
+    """Name a row by what it was made from, so that the same names it again."""
+    return f"r_{hashlib.blake2b(content, key=key, digest_size=ID_BYTES).hexdigest()}"

@@ -13,7 +13,7 @@ from app.serving.messages import Refused, Strict
 from app.serving.tensors import NUMBER, NUMBERS, TEXT
 
 # What is answered: the name of each tensor and its datatype.
-OUTPUTS = {"probability": NUMBER, "prediction_id": TEXT, "row_id": TEXT}
+OUTPUTS = {"probability": NUMBER, "prediction_id": TEXT, "row_id": TEXT, "version": TEXT}
 BINARY_SIZE, BINARY, ALL_BINARY = "binary_data_size", "binary_data", "binary_data_output"
 EMPTY_IS_NULL, KEYS = "empty_is_null", "idempotency_keys"
 NUM_SHOWN = 20
@@ -75,7 +75,9 @@ class InferResponse(Strict):
     """The predictions of every row, in the order of the request."""
 
     model_name: str
-    model_version: str = Field(description="Digest of the model version that answered.")
+    model_version: str = Field(
+        description="Digest of the champion; the tensor `version` says who answered each row."
+    )
     id: str | None = None
     parameters: Parameters = Field(
         description="generation: the number of the roles; kept: false where it could not be logged."

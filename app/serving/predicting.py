@@ -7,6 +7,7 @@ thread. Knows ASGI and a predictor; knows nothing of models, tables or Ray.
 
 import logging
 from collections.abc import Sequence
+from enum import Enum
 from typing import Any
 
 import orjson
@@ -28,6 +29,13 @@ SMALL_BODY = 32 * 1024
 MOST_TOGETHER = 16
 
 
+class Way(Enum):
+    """Where a request goes that was not answered together with others."""
+
+    ALONE = "alone"
+    BY_COLUMN = "by column"
+
+
 class Predicting:
     """Reads a request for predictions from its body and writes the answer."""
 
@@ -38,6 +46,10 @@ class Predicting:
         self._digits = self._predictor.config.serving.round_probability_digits
         self._namer = Namer(self._predictor.config.contract)
         self._gathering = Gathering(self._together, MOST_TOGETHER)
+        self._ways = {
+            Way.ALONE: self._predictor.predict,
+            Way.BY_COLUMN: self._predictor.predict_by_column,
+        }
 
     async def answer(self, scope: Scope, receive: Receive) -> bytes:
         """Give the answer as JSON. Raises Refused, see Predictor.predict and Desk."""
@@ -55,13 +67,14 @@ class Predicting:
             return await self._desk.work(lambda: self._whole(body, scope))
         request = self._read(body, scope)
         answer = await self._gathering.ask(request)
-        if answer is None:
-            return await self._desk.work(lambda: self._longer(request))
+        if isinstance(answer, Way):
+            longer = self._ways[answer]
+            return await self._desk.work(lambda: self._written(longer(request)))
         return self._written(answer)
 
-    def _together(self, requests: Sequence[PredictRequest]) -> Sequence[dict[str, Any] | None]:
+    def _together(self, requests: Sequence[PredictRequest]) -> Sequence[dict[str, Any] | Way]:
         try:
-            return self._predictor.predict_together(requests)
+            return [way or Way.BY_COLUMN for way in self._predictor.predict_together(requests)]
         except Refused:
             raise
         # A fault of one must not be its neighbours': each goes its own way then.
@@ -69,18 +82,15 @@ class Predicting:
             if len(requests) == 1:
                 raise
             logger.exception("a batch of %d failed; each is tried alone", len(requests))
-            return [None] * len(requests)
+            return [Way.ALONE] * len(requests)
 
     def _whole(self, body: bytes, scope: Scope) -> bytes:
-        return self._longer(self._read(body, scope))
+        return self._written(self._predictor.predict(self._read(body, scope)))
 
     def _read(self, body: bytes, scope: Scope) -> PredictRequest:
         request = parse(body, PredictRequest)
         charge(scope, len(request.rows))
         return self._namer.name(request, body, scope["headers"])
-
-    def _longer(self, request: PredictRequest) -> bytes:
-        return self._written(self._predictor.predict(request))
 
     def _written(self, answer: dict[str, Any]) -> bytes:
         return orjson.dumps(rounded(answer, self._digits))

@@ -84,17 +84,13 @@ class Predictor:
         Raises Refused: 413 for too many rows, 422 when no row is acceptable, 503 without a champion
         or room to keep rows.
         """
-        self._refuse_too_many("rows", len(request.rows))
-        generation, at = self._generation(), self._now()
-        return self._few([request], generation, at)[0] or self._predict_table(
-            request, Turn(generation, at, request.idempotency_keys)
-        )
+        return self.predict_together([request])[0] or self.predict_by_column(request)
 
     def predict_together(self, requests: Sequence[PredictRequest]) -> list[dict[str, Any] | None]:
         """Score requests that wait together as one batch, with one record of it in the spool.
 
-        A request that must go the longer way has None: ask `predict`. What is raised, see there,
-        holds for all of them.
+        A request that must go the longer way has None: ask `predict_by_column`. What is raised, see
+        `predict`, holds for all of them.
         """
         return self._few(requests, self._generation(), self._now())
 
@@ -138,12 +134,14 @@ class Predictor:
     def _arrived(self, request: PredictRequest, at: datetime) -> Sequence[object]:
         return arrive(request.rows, self.config.contract, at, new_id, request.idempotency_keys)
 
-    def _predict_table(self, request: PredictRequest, turn: Turn) -> dict[str, Any]:
-        """Judge and score rows by column: the way for any number of any rows."""
+    def predict_by_column(self, request: PredictRequest) -> dict[str, Any]:
+        """Do as `predict` does, by the way for any number of any rows."""
+        self._refuse_too_many("rows", len(request.rows))
+        turn = Turn(self._generation(), self._now(), request.idempotency_keys)
         rows, contract = self._arrived(request, turn.at), self.config.contract
-        checked = validate_rows(
-            rows, contract, pseudonymiser=self.pseudonymiser, good=self._row_path.good
-        )
+        # Where rows may go by value, these have been read so and are not plainly good.
+        good = None if self._row_path.fits else self._row_path.good
+        checked = validate_rows(rows, contract, pseudonymiser=self.pseudonymiser, good=good)
         scored = self._score(checked, turn)
         answer = self._answer(request, turn.generation, scored.answered(), scored.rejected)
         return answer | said_of(scored.is_kept)

@@ -12,12 +12,12 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from app.contracts.rows import Contract
+from app.serving.arrivals import id_of
 from app.serving.messages import PredictRequest
 
 HEADER = b"x-request-id"
 # Long enough to be drawn at random, short enough to be hashed; a UUID has 36, nginx's have 32.
 PLAUSIBLE = re.compile(rb"[A-Za-z0-9._-]{16,128}")
-ID_BYTES = 12
 
 
 class Namer:
@@ -72,7 +72,7 @@ def _seed(body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
 
 
 def _name(place: int, seed: bytes) -> str:
-    return f"r_{hashlib.blake2b(b'%d' % place, key=seed, digest_size=ID_BYTES).hexdigest()}"
+    return id_of(b"%d" % place, seed)
 
 
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:

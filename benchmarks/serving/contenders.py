@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import Any
 
 from benchmarks.serving.bodies import Form, Kind
-from benchmarks.serving.edge import NGINX, find_nginx
 from benchmarks.serving.world import World
+from tests.edge_world import NGINX, NGINX_AT
 
 ANCHOR = "fastapi"
 # Ours as it is meant to be called; the record tells of it where it tells of one only.
@@ -59,8 +59,8 @@ class Contender:
 
     def lacks(self, python: str) -> str | None:
         """Name what it needs and is not there, for an interpreter of the peers."""
-        if self.needs_nginx and find_nginx() is None:
-            return f"nginx, on the path or as {NGINX}"
+        if self.needs_nginx and NGINX is None:
+            return f"nginx, on the path or as {NGINX_AT}"
         if self.package is None:
             return None
         command = [python, "-c", f"import {self.package}"]

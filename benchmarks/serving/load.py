@@ -9,6 +9,7 @@ import itertools
 import re
 import select
 import socket
+import ssl
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -124,9 +125,11 @@ def _probabilities(body: bytes) -> list[float]:
 class Callers:
     """Connections with a request under way on each."""
 
-    def __init__(self, address: tuple[str, int], asked: Iterator[Asked]) -> None:
-        """Take where to call, and what to ask."""
-        self._address, self._asked = address, asked
+    def __init__(
+        self, address: tuple[str, int], asked: Iterator[Asked], tls: ssl.SSLContext | None = None
+    ) -> None:
+        """Take where to call, what to ask, and whom to trust where it goes by TLS."""
+        self._address, self._asked, self._tls = address, asked, tls
         self._poll = select.epoll()
         self._under_way: dict[int, tuple[socket.socket, Asked, float, bytearray]] = {}
         self.heard = Heard()
@@ -152,6 +155,8 @@ class Callers:
     def _connect(self) -> socket.socket:
         connection = socket.create_connection(self._address, TIMEOUT_SECONDS)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._tls is not None:
+            connection = self._tls.wrap_socket(connection, server_hostname=self._address[0])
         self._poll.register(connection, select.EPOLLIN)
         return connection
 
@@ -164,6 +169,8 @@ class Callers:
         """Read what came; return a connection that is free again."""
         connection, asked, began, received = self._under_way[number]
         piece = self._receive(connection)
+        if piece is None:
+            return None
         received += piece
         answer = read_answer(bytes(received)) if piece else Answer(BROKEN, b"", True)
         if answer is None:
@@ -176,11 +183,30 @@ class Callers:
         return self._connect()
 
     @staticmethod
-    def _receive(connection: socket.socket) -> bytes:
+    def _receive(connection: socket.socket) -> bytes | None:
+        """Take what is there: nothing when the connection is at its end, None when it may come."""
         try:
-            return connection.recv(RECEIVE)
+            if not isinstance(connection, ssl.SSLSocket):
+                return connection.recv(RECEIVE)
+            return _receive_secret(connection)
         except ConnectionError:
             return b""
+
+
+def _receive_secret(connection: ssl.SSLSocket) -> bytes | None:
+    """Take what is there of TLS: not all that wakes a reader is for it, and records are small."""
+    connection.settimeout(0.0)
+    pieces = []
+    try:
+        while not pieces or connection.pending():
+            pieces.append(connection.recv(RECEIVE))
+            if not pieces[-1]:
+                break
+    except ssl.SSLWantReadError:
+        return None
+    finally:
+        connection.settimeout(TIMEOUT_SECONDS)
+    return b"".join(pieces)
 
 
 def act(
@@ -190,10 +216,12 @@ def act(
     num_callers: int,
     seconds: float,
     rows_per_request: int = 1,
+    trust: str | None = None,
 ) -> dict[str, Any]:
-    """Call a server and tell what was heard."""
+    """Call a server and tell what was heard; `trust` is the file of a certificate, for TLS."""
     asked = requests_of(Path(file), Form(**form), rows_per_request, next(_first_ids))
-    return Callers((address[0], address[1]), asked).run(num_callers, seconds)
+    tls = ssl.create_default_context(cafile=trust) if trust is not None else None
+    return Callers((address[0], address[1]), asked, tls).run(num_callers, seconds)
 
 
 if __name__ == "__main__":

@@ -159,7 +159,7 @@ def running(
     ):
         answer = ask(process, contender.command(world))
         form = vars(contender.form(world, kind))
-        target = {"file": str(world.requests), "address": answer["address"], "form": form}
+        target = {"file": str(world.requests), "form": form, **answer}
         up = Running(process, callers, target)
         _await(up)
         yield up

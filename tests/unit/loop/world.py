@@ -26,11 +26,19 @@ from app.contracts.records import (
     ModelVersion,
     WatchReport,
 )
+from app.data.tables import open_tables
+from app.ledger.clock import drive_clock
 from app.ledger.database import Ledger, open_ledger
+from app.ledger.decisions import read_decisions
+from app.ledger.evidence import record_fold
+from app.ledger.progress import read_progress
+from app.ledger.states import read_state
 from app.loop.execution import StepFailed
-from app.registry.store import register_version, version_of_run
+from app.loop.stewardship import Steward
+from app.registry.store import read_roles, register_version, version_of_run
 
 START = datetime(2013, 4, 1, 6, tzinfo=UTC)
+SETTINGS = ("loop.governor.cooldown_days=14", "loop.watch.days=14")
 CONFIG = Path(__file__).parents[3] / "configs" / "flights.yaml"
 
 
@@ -231,3 +239,42 @@ def fresh_ledger(folder: Path) -> Ledger:
     ledger.close()
     event.listen(ledger._engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous = OFF"))
     return ledger
+
+
+class Operation:
+    """A steward over a scripted world, led week by week."""
+
+    def __init__(self, folder, **script):
+        self.config = config_at(folder, *SETTINGS)
+        self.world = World(fresh_ledger(folder), **script)
+        self.ledger = self.world.ledger
+        tables = open_tables(self.config)
+        self.steward = Steward(self.config, self.ledger, self.world, tables)
+        self.steward._num_labels = lambda at: 80000
+        self.day = -7
+
+    def week(self, **changes: object) -> list[str]:
+        """Let a week pass, with evidence about the champion; returns what was done."""
+        self.day += 7
+        now = START + timedelta(days=self.day)
+        champion = read_roles(self.ledger, "flights").champion
+        found = [evidence(champion, self.day, **changes)] if champion else []
+        drive_clock(self.ledger, self.config, now=now, watermark=now)
+        record_fold(self.ledger, "flights", found, {}, b"", now, {})
+        before = len(self.decisions)
+        self.steward.tick(now)
+        return [decision.action.kind for decision in self.decisions[before:]]
+
+    @property
+    def decisions(self) -> list[Decision]:
+        return read_decisions(self.ledger, "flights")
+
+    @property
+    def state(self):
+        return read_state(self.ledger, "flights")
+
+    def says(self) -> str:
+        return read_progress(self.ledger, "flights")["steward"].detail["says"]
+
+
+DRIFTED = {"performance": evaluation(0.65)}

@@ -16,6 +16,7 @@ from app.serving.residents import Generation
 from app.serving.rowpath import prediction_id
 from tests.serving_world import AT, give_roles, make_bundle, make_rows, make_table, put_version
 from tests.unit.serving.conftest import World, wait_until
+from tests.unit.serving.test_inference import tensors
 
 NUM_ROWS = 40
 HALF = Shares(challenger=0.4, holdout=0.2, exploration=0.2)
@@ -96,6 +97,20 @@ def test_every_record_says_who_answered_and_how_likely_that_was(world: World, at
         assert answer["probability"] == record["probability"]
         assert answer.get("version", world.champion) == version
     assert {record["arm"] for record in records} >= {"champion", "challenger", "holdout"}
+
+
+def test_tensors_say_who_answered_each_row(world: World) -> None:
+    challenger = contest(world)
+    contract = world.config.contract
+    asked = {"inputs": tensors(contract, make_rows(contract, NUM_ROWS))}
+
+    answer = world.client.post("/v2/models/flights/infer", json=asked).json()
+
+    told = {output["name"]: output["data"] for output in answer["outputs"]}
+    kept = {r["prediction_id"]: r["version"] for r in world.logged("predictions").to_pylist()}
+    assert told["version"] == [kept[name] for name in told["prediction_id"]]
+    assert set(told["version"]) == {world.champion, challenger}
+    assert answer["model_version"] == world.champion
 
 
 def test_row_by_row_and_by_column_the_arms_are_the_same(world: World) -> None:

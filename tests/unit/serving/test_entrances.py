@@ -13,7 +13,6 @@ from app.serving.api import build_api, build_routes
 from app.serving.desk import Desk
 from app.serving.doors import Doors, open_gate
 from app.serving.entrances import ENTRANCES, Entrances
-from app.serving.predicting import Predicting
 from app.serving.refusals import answer_refusal
 from tests.unit.serving.conftest import World
 
@@ -37,7 +36,7 @@ def routes_of(routes: list[BaseRoute]) -> list[tuple[str, str]]:
 def application(world: World) -> FastAPI:
     """Build what lies behind the doors."""
     desk = Desk(world.config.serving)
-    return build_routes(world.replica, desk, Predicting(world.replica, desk))
+    return build_routes(world.replica, desk)
 
 
 def test_every_route_of_the_endpoint_has_an_entrance(world: World) -> None:

@@ -96,7 +96,8 @@ def test_binary_tensors_get_the_same_answer_as_rows_to_the_bit(world: World) -> 
     content, tail = orjson.loads(answer.content[:length]), answer.content[length:]
     sizes = [tensor["parameters"]["binary_data_size"] for tensor in content["outputs"]]
     assert sum(sizes) == len(tail)
-    assert [t["name"] for t in content["outputs"]] == ["probability", "prediction_id", "row_id"]
+    names = ["probability", "prediction_id", "row_id", "version"]
+    assert [t["name"] for t in content["outputs"]] == names
     assert np.frombuffer(tail[: sizes[0]]).tolist() == [row["probability"] for row in plain]
     assert tail[sizes[0] :][:4] == struct.pack("<I", 32)
     assert tail[sizes[0] + 4 :][:32].decode() == plain[0]["prediction_id"]

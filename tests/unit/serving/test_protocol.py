@@ -76,7 +76,8 @@ def test_columns_keep_their_order_values_and_nulls() -> None:
         "weight": [1.5, None],
     }
     assert (asked.id, asked.keys) == ("r1", None)
-    assert asked.outputs == {"probability": False, "prediction_id": False, "row_id": False}
+    names = ("probability", "prediction_id", "row_id", "version")
+    assert asked.outputs == dict.fromkeys(names, False)
 
 
 @pytest.mark.parametrize("datatype", [name for name in NUMBERS if name != "FP16"])
