@@ -103,7 +103,7 @@ def _add_state_routes(api: FastAPI, replica: Replica) -> None:
 
 def _add_model_routes(api: FastAPI, replica: Replica, desk: Desk) -> None:
     config = replica.predictor.config
-    bulk = partial(predict_stream, replica.predictor, desk)
+    bulk = partial(predict_stream, replica, desk)
 
     @guarded
     async def metadata(request: Request) -> Response:

@@ -21,7 +21,6 @@ from app.serving.messages import PredictRequest, Refused
 from app.serving.precision import rounded
 from app.serving.refusals import answer_error
 from app.serving.replica import Replica
-from app.serving.retries import Namer
 
 logger = logging.getLogger(__name__)
 # A body of so many bytes is parsed in about a tenth of a millisecond.
@@ -44,7 +43,7 @@ class Predicting:
         self._predictor, self._desk = replica.predictor, desk
         self._latencies, self._steady = replica.latencies, replica.steady
         self._digits = self._predictor.config.serving.round_probability_digits
-        self._namer = Namer(self._predictor.config.contract)
+        self._namer = replica.namer
         self._gathering = Gathering(self._together, MOST_TOGETHER)
         self._ways = {
             Way.ALONE: self._predictor.predict,

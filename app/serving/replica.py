@@ -28,6 +28,7 @@ from app.serving.messages import Refused
 from app.serving.predictor import Predictor
 from app.serving.reporting import LossReports
 from app.serving.residents import Residents
+from app.serving.retries import Namer
 from app.serving.scaling import Latencies
 from app.serving.shipping import Shipper
 from app.serving.state_messages import Metadata
@@ -59,6 +60,7 @@ class Replica:
         self._wall = wall
         self.steady = steady
         self.latencies = Latencies()
+        self.namer = Namer(config.contract, wall if config.clock == "wall" else None)
         self._spool = _open_spool(config, tables, wall)
         self._reports = LossReports(self._ledger, config.name, self._spool, wall)
         erased = TombstoneWatch(self._ledger, config.name, Tombstones(pseudonym_key(config)))

@@ -9,7 +9,7 @@ import pytest
 from app.config import Config
 from app.ledger.losses import read_losses
 from app.sections import CaptureConfig
-from tests.serving_world import make_rows, make_table
+from tests.serving_world import give_roles, make_rows, make_table, put_version
 from tests.unit.serving.conftest import World, open_world, wait_until
 from tests.unit.serving.test_bulk import ARROW, read, stream
 
@@ -129,11 +129,26 @@ def test_refusing_answers_only_what_is_kept(refusing: World) -> None:
 
 
 def test_shadows_leave_the_last_of_the_spools_room_to_answers(answering: World) -> None:
+    shadow = put_version(answering.config, answering.ledger, seed=2)
+    give_roles(answering.ledger, "flights", answering.champion, shadow=shadow)
+    wait_until(lambda: metadata(answering).get("shadow") is not None)
     spool = answering.replica.predictor.spool
-    assert not spool.is_short
+    number = 0
     while not spool.is_short:
-        [answer] = ask(answering, 1, first=int(spool.num_bytes))
+        [answer] = ask(answering, 1, first=number)
         assert "kept" not in answer.json()
+        number += 1
+    wait_until(lambda: metadata(answering)["shadow"]["waiting"] == 0)
+    before = metadata(answering)
+
+    [answer] = ask(answering, 1, first=number)
+
+    assert "kept" not in answer.json()
+    wait_until(lambda: metadata(answering)["shadow"]["waiting"] == 0)
+    after = metadata(answering)
+    assert after["shadow"]["dropped"] == before["shadow"]["dropped"] + 1
+    assert after["shadow"]["scored"] == before["shadow"]["scored"]
+    assert "shadows" not in after["lost"]
 
 
 def test_an_answer_that_was_kept_says_nothing_of_it(answering: World) -> None:
