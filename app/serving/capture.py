@@ -147,10 +147,12 @@ class Spool:
 
     def lose(self, rows: Mapping[str, Sized], refused: SpoolRefused) -> bool:
         """Count rows that were refused, by table, as lost; False where they must not be lost."""
-        if self.losses is None or refused.reason is None:
-            return False
-        self.losses.add({name: len(each) for name, each in rows.items()}, refused.reason)
-        return True
+        with self._guard:
+            # Once the folder is let go, whoever reports what it counts may have done so.
+            if self.losses is None or refused.reason is None or self._closed:
+                return False
+            self.losses.add({name: len(each) for name, each in rows.items()}, refused.reason)
+            return True
 
     def recount(self) -> None:
         """Look how much is left of what was kept: to be called by whoever has shipped some of it.

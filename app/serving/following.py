@@ -123,7 +123,7 @@ class FollowerThread:
             return
         try:
             self._follower.retire()
-        except SQLAlchemyError:
+        except (SQLAlchemyError, LedgerMismatch):
             logger.exception("the replica could not be taken off the list; it leaves it by silence")
 
     @property

@@ -184,4 +184,5 @@ def test_a_spool_that_counts_nothing_and_a_closed_one_let_nothing_be_lost(
 
     assert not counting.lose({"events": ["a"]}, closed.value)
     full = SpoolRefused("no room", "disk_full")
+    assert not counting.lose({"events": ["a"]}, full)
     assert not Spool(tmp_path, SCHEMAS).lose({"events": ["a"]}, full)
