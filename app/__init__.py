@@ -6,6 +6,7 @@ The map. Data flows down this list; imports point only up it.
     sections     every dial: the frozen sections of a configuration
     config       one model's configuration, checked when loaded
     telemetry    the only list of metric names; structured logs
+    priority     background work gives way to whoever answers requests
     session      join the cluster that RAY_ADDRESS names, or start one
     security     secrets and keyed pseudonyms
     ledger       one SQL database: journal, clock, epochs, evidence, progress

@@ -17,12 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.config import Config
 from app.ingress import serve_environment
+from app.priority import give_way, worker_variables
 from app.sections import ClusterConfig
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -67,11 +68,12 @@ class ClusterError(ValueError):
 
 
 @contextlib.contextmanager
-def session(config: Config) -> Iterator[Cluster]:
+def session(config: Config, *, background: bool = False) -> Iterator[Cluster]:
     """Connect to Ray for the length of a `with` block.
 
     Joins RAY_ADDRESS when it is set. Otherwise starts a head node as a child process and stops it
-    on the way out, also when this process is killed.
+    on the way out, also when this process is killed. Background work gives way to replicas, as
+    `cluster.background` says: this process from here on, and its workers.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -80,12 +82,14 @@ def session(config: Config) -> Iterator[Cluster]:
     if ray.is_initialized():
         yield _describe(started=False)
         return
+    how = config.cluster.background if background else "equal"
+    give_way(how)
     with contextlib.ExitStack() as stack:
         address = os.environ.get("RAY_ADDRESS")
         started = not address
         if not address:
             address = stack.enter_context(_head_node(config))
-        _connect(address, config)
+        _connect(address, config, worker_variables(how))
         stack.callback(ray.shutdown)
         if started:
             stack.callback(_end_serving)
@@ -112,7 +116,7 @@ def _describe(started: bool) -> Cluster:
     return Cluster(context.gcs_address, f"http://{url}" if url else None, started)
 
 
-def _connect(address: str, config: Config) -> None:
+def _connect(address: str, config: Config, variables: Mapping[str, str]) -> None:
     """Join a running cluster as a driver whose workers find this code."""
     import ray
     from ray import _raylet
@@ -120,7 +124,9 @@ def _connect(address: str, config: Config) -> None:
     _tell_on_stderr()
     # The authentication mode is cached at import; Ray refreshes it the same way.
     _raylet.Config.initialize("")  # type: ignore[attr-defined]
-    in_a_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    # A submitted job has the code already.
+    code = {} if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else _code_variables()
+    environment = {**code, **variables}
     try:
         ray.init(
             address=address,
@@ -128,7 +134,7 @@ def _connect(address: str, config: Config) -> None:
             log_to_driver=False,
             configure_logging=True,
             logging_level=logging.ERROR,
-            runtime_env=None if in_a_job else _code_environment(),
+            runtime_env={"env_vars": environment} if environment else None,
         )
     except ConnectionError as error:
         raise ClusterError(f"RAY_ADDRESS {address}: no cluster answers there; {error}") from error
@@ -158,9 +164,9 @@ def namespace(config: Config) -> str:
     return f"mainspring-{config.name}"
 
 
-def _code_environment() -> dict[str, object]:
+def _code_variables() -> dict[str, str]:
     """Let workers import this code from where the driver has it."""
-    return {"env_vars": {"PYTHONPATH": str(PROJECT_ROOT)}}
+    return {"PYTHONPATH": str(PROJECT_ROOT)}
 
 
 @contextlib.contextmanager

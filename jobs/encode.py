@@ -25,7 +25,7 @@ def main(
     """Write every row encoded, or the reasons why it is refused; run again to go on."""
     with user_errors():
         settings = load_config(config, set_ or [])
-        with session(settings):
+        with session(settings, background=True):
             report(encode(settings, rows, into.absolute(), encoder, workers))
 
 

@@ -69,7 +69,7 @@ def main(
             return
         if follow and until:
             raise ValueError("--follow takes what comes, --until an end: give one of them")
-        with session(settings):
+        with session(settings, background=True):
             result = (
                 stay_at_it(settings, every, console) if follow else once(settings, until, console)
             )

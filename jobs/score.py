@@ -28,7 +28,7 @@ def main(
     """Give every row a prediction, or the reasons why it has none; run again to go on."""
     with user_errors():
         settings = load_config(config, set_ or [])
-        with session(settings):
+        with session(settings, background=True):
             report(score(settings, rows, into.absolute(), version))
 
 

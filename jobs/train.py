@@ -16,6 +16,7 @@ from app.console.repetition import render_differences, render_repetition
 from app.contracts.erasure import Reduction
 from app.contracts.records import DatasetVersion, TrainingResult
 from app.ledger.database import open_ledger
+from app.priority import give_way
 from app.registry.artifacts import Artifacts
 from app.registry.store import register_version
 from app.session import session
@@ -121,7 +122,7 @@ def repeat_run(
     if original.check.state == "reduced":
         console.print(f"the snapshot is smaller now, {original.check.reason}: no bit can be asked")
     console.print(f"run {name}: makes {first} again", highlight=False)
-    with session(original.config):
+    with session(original.config, background=True):
         repetition = make_again(original, name, now_of(config), _train_again)
     console.print(render_repetition(repetition))
     return repetition, find_result(config, name)
@@ -139,8 +140,12 @@ def _train_again(
 
 def _train(config: Config, run: str, plan: RunPlan, live: LiveRun | None) -> TrainingResult:
     """Train here or on a cluster, and show how it goes."""
-    here = is_in_process(config, plan.dataset)
-    with shown() as screen, contextlib.nullcontext() if here else session(config):
+    if is_in_process(config, plan.dataset):
+        give_way(config.cluster.background)
+        cluster: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+    else:
+        cluster = session(config, background=True)
+    with shown() as screen, cluster:
         watch = Watches(screen, live) if live else screen
         return train(config, plan.dataset, run, plan.created_at, watch=watch)
 

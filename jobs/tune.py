@@ -86,7 +86,7 @@ def _search(config: Config, plan: SearchPlan, run: str, tracking: bool) -> Searc
         if trials.num_left == 0:
             found = before
         else:
-            with session(config):
+            with session(config, background=True):
                 found = run_search(config, plan, run, on_ended=ended, should_end=ending.is_asked)
     _write(found, folder)
     if shown is not None:

@@ -29,6 +29,7 @@ ORDER = (
     "config",
     "telemetry",
     "background",
+    "priority",
     "ingress",
     "session",
     "security",

@@ -11,6 +11,9 @@ from pydantic import Field
 from app.contracts.rows import Frozen
 from app.contracts.times import midnight
 
+# How work that nobody waits for shares the cores with replicas.
+Background = Literal["equal", "nice", "idle"]
+
 
 class ReplayConfig(Frozen):
     """The demonstration: recorded rows replayed as production on a driven clock."""
@@ -43,4 +46,10 @@ class ClusterConfig(Frozen):
         "auto",
         description="haproxy: replicas answer HTTP themselves, HAProxy before them. proxy: Serve's "
         "own, twenty times the work a request. auto: haproxy where its binary is found.",
+    )
+    background: Background = Field(
+        "nice",
+        description="How training, search, ingest and scoring share cores with replicas. nice: a "
+        "tenth of a core that both want. idle: what is left over, on a full machine nothing. "
+        "equal: half.",
     )

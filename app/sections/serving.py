@@ -49,6 +49,13 @@ class ServingConfig(Frozen):
         ge=1,
         description="So many that are here wait or are worked on; one more gets 503, Retry-After.",
     )
+    max_wait_ms: float | None = Field(
+        None,
+        gt=0,
+        description="A prediction whose turn would come later than this, as fast as the last were "
+        "answered, gets 503 and Retry-After at once. About as long as an answer takes without a "
+        "queue keeps answers under three times that, whatever comes. Absent: by number alone.",
+    )
     explain_max_rows: int = Field(
         16, ge=1, le=1000, description="Explaining a row costs hundreds of predictions."
     )

@@ -57,7 +57,7 @@ def build_api(replica: Replica) -> ASGIApp:
     Keys and tokens expire on the machine's clock, also where a model's own clock is driven.
     """
     config = replica.predictor.config
-    desk = Desk(config.serving)
+    desk = Desk(config.serving, replica.steady)
     routes, path = build_routes(replica, desk), f"/v1/{config.name}/predict"
     within = PredictRoute(routes, Predicting(replica, desk), path)
     if config.serving.authentication == "none":

@@ -39,6 +39,7 @@ async def predict_stream(replica: Replica, desk: Desk, request: Request) -> Resp
         return Response(write_stream(config.name, request_id, scored), media_type=ARROW)
 
     refuse_encoded(request.scope)
+    desk.refuse_if_late()
     body = await desk.read(request.scope, request.receive, ARROW)
-    with desk.place():
+    with desk.turn():
         return await desk.work(answer)

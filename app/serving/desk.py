@@ -6,6 +6,7 @@ knows nothing of models, tables or what a message says.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -19,6 +20,7 @@ from app.sections import ServingConfig
 from app.serving.bodies import Room, read_body
 from app.serving.documentation import JSON
 from app.serving.messages import Refused, explain
+from app.serving.waiting import Line
 
 Message = TypeVar("Message", bound=BaseModel)
 Outcome = TypeVar("Outcome")
@@ -51,18 +53,43 @@ class Places:
 class Desk:
     """What all requests of one replica share."""
 
-    def __init__(self, serving: ServingConfig) -> None:
-        """Take the bounds."""
+    def __init__(
+        self, serving: ServingConfig, steady: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Take the bounds, and a clock in seconds that is never put back."""
         self.max_bytes = int(serving.max_body_mb * 2**20)
         self._seconds = serving.body_seconds
         self._places = Places(serving.max_ongoing_requests, "requests")
         self._room = Room(int(serving.max_bodies_mb * 2**20))
+        self._line, self._steady = Line(), steady
+        longest = serving.max_wait_ms
+        self._longest_wait = float("inf") if longest is None else longest / 1000
         # Two: one may wait for the disk or the ledger while the other computes.
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="requests")
 
     def place(self) -> AbstractContextManager[None]:
         """Count a request as under way. Raises Refused with 503 when too many are."""
         return self._places.take()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Hold a place in the line of those who wait for predictions, whole as they have come.
+
+        Raises Refused with 503 when there is none, or when its turn would come too late.
+        """
+        self.refuse_if_late()
+        with self._places.take():
+            self._line.enter(self._steady())
+            try:
+                yield
+            finally:
+                self._line.leave(self._steady())
+
+    def refuse_if_late(self) -> None:
+        """Raise Refused with 503 when a turn would come too late: before a body is read, too."""
+        if (wait := self._line.wait) > self._longest_wait:
+            got = f"{1000 * wait:.0f} ms of work before this request"
+            raise Refused(503, "server", got, "try again later, or somewhere else")
 
     async def read(self, scope: Scope, receive: Receive, *others: str) -> bytes:
         """Read a body of bounded length, within bounded time, before a place is taken.

@@ -103,8 +103,9 @@ class Inference:
             # Again when it is scored; here no row has been charged for.
             self._version(request)
         refuse_encoded(request.scope)
+        self._desk.refuse_if_late()
         body = await self._desk.read(request.scope, request.receive, BINARY)
-        with self._desk.place():
+        with self._desk.turn():
             return await self._desk.work(lambda: self._answer(body, request))
 
     def _answer(self, body: bytes, request: Request) -> Response:

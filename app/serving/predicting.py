@@ -52,10 +52,11 @@ class Predicting:
 
     async def answer(self, scope: Scope, receive: Receive) -> bytes:
         """Give the answer as JSON. Raises Refused, see Predictor.predict and Desk."""
+        self._desk.refuse_if_late()
         body = await self._desk.read(scope, receive)
         # How long a body takes to come is the client's affair, not a want of replicas.
         began = self._steady()
-        with self._desk.place():
+        with self._desk.turn():
             answer = await self._answered(body, scope)
         now = self._steady()
         self._latencies.add(now, now - began)

@@ -27,6 +27,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 from app.data.features import InputShape
 from app.model.networks import Network, TabularNetwork, build_network
 from app.model.tasks import task_from
+from app.priority import give_way
 from app.sections import TrainingConfig
 from app.training.boosting import Growth, grow
 from app.training.checkpoints import CheckpointFailed, Checkpoints, Kept, read_checkpoints
@@ -94,8 +95,10 @@ def train_loop(settings: dict[str, Any]) -> dict[str, str] | None:
     That is the kind of error and what it tells, for `raise_hopeless`.
 
     Settings: `training` and `shape` as JSON, the `task` as its fields, `fingerprint` of data and
-    settings, the `folder` of the run for the record of its progress.
+    settings, the `folder` of the run for the record of its progress, how it works in the
+    `background`.
     """
+    give_way(settings["background"])
     first_step = FirstStep(time.perf_counter())
     config = TrainingConfig.model_validate_json(settings["training"])
     torch.set_num_threads(min(config.threads_per_worker, os.cpu_count() or 1))

@@ -212,6 +212,7 @@ def make_trainer(
             "task": window.task.model_dump(),
             "fingerprint": fingerprint,
             "folder": str(folder),
+            "background": config.cluster.background,
         },
         datasets={
             "train": encoded_blocks(config.contract, encoder, window.labelled_train),

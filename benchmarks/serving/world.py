@@ -70,8 +70,13 @@ class World:
         return copy
 
 
-def make_world(folder: Path, network: str = "small", num_rows: int = NUM_ROWS) -> World:
-    """Write the bundle, the workspace and the requests, once."""
+def make_world(
+    folder: Path, network: str | NetworkConfig = "small", num_rows: int = NUM_ROWS
+) -> World:
+    """Write the bundle, the workspace and the requests, once.
+
+    The network is small, or the flights' own, or one of a given size.
+    """
     world = World(folder)
     config = load_config(CONFIG, [f"workspace={world.workspace}"])
     bundle = _bundle(config, network)
@@ -97,12 +102,14 @@ def _write_requests(file: Path, bundle: ModelBundle, num_rows: int) -> None:
     table_file(file).write_bytes(stream_of(table))
 
 
-def _bundle(config: Config, network: str) -> ModelBundle:
+def _bundle(config: Config, network: str | NetworkConfig) -> ModelBundle:
     contract: Contract = config.contract
     table = make_table(contract, NUM_ROWS)
     encoder = Encoder.fit(Statistics.collect(table, contract), config.features)
     torch.manual_seed(5)
-    built = TabularNetwork(SMALL if network == "small" else config.training.network, encoder.shape)
+    named = SMALL if network == "small" else config.training.network
+    size = network if isinstance(network, NetworkConfig) else named
+    built = TabularNetwork(size, encoder.shape)
     with torch.no_grad():
         # Random weights tell rows apart by little: an answer for another row must be found out.
         built.head_KHO.mul_(SPREAD)

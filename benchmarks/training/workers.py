@@ -192,6 +192,8 @@ def _product_settings(config: TrainingConfig, num_numbers: int, folder: Path) ->
         "task": BinaryTask().model_dump(),
         "fingerprint": "benchmark",
         "folder": str(folder),
+        # Its peers do not give way either.
+        "background": "equal",
     }
 
 

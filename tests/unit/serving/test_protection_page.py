@@ -14,7 +14,7 @@ PAGE = (Path(__file__).resolve().parents[3] / "docs" / "protection.md").read_tex
 
 def test_every_configuration_of_the_page_loads_together() -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     serving: dict[str, object] = {}
     for block in blocks:
         serving |= yaml.safe_load(block)["serving"]
@@ -25,6 +25,7 @@ def test_every_configuration_of_the_page_loads_together() -> None:
     assert loaded.tokens.roles["auditor"] == ("audit",)
     assert loaded.limits.rows_per_day == 1_000_000
     assert (loaded.capture.when_full, loaded.capture.max_spool_mb) == ("answer", 4096)
+    assert loaded.max_wait_ms == 60
     assert (loaded.guard.range, loaded.guard.outlier) == ("flag", "refuse")
 
 

@@ -1,0 +1,1 @@
+"""Load that no benchmark of speed has: ten times too much, growing fast, beside a training job."""
