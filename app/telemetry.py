@@ -42,6 +42,7 @@ REPEATED_LABELS = _counter("repeated_labels", "Label reports that said what was 
 REVISED_LABELS = _counter("revised_labels", "Label reports for a row that had another report.")
 EXPIRED_ROWS = _counter("expired_rows", "Log rows older than the monitor's memory.")
 QUARANTINED_ROWS = _counter("quarantined_rows", "Rows that broke the contract, from the log.")
+LOST_ROWS = _counter("lost_rows", "Rows answered and not kept.", "table", "reason")
 UNKNOWN_LABELS = _gauge("unknown_labels", "Labelled row ids without a prediction.")
 
 # What the latest evidence says of the champion.

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -43,10 +43,14 @@ class DiesBeforeItAnswers:
 
 @contextlib.contextmanager
 def run_replica(
-    config: Path, port: int, log: Path, *arguments: str
+    config: Path, port: int, log: Path, *arguments: str, within: Sequence[str] = ()
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a replica that answers with a champion, and end it in good order."""
-    command = [sys.executable, "-m", "tests.replica_process", str(config), str(port), *arguments]
+    """Run a replica that answers with a champion, and end it in good order.
+
+    `within` is a command that runs the one after it in its own place.
+    """
+    replica = [sys.executable, "-m", "tests.replica_process", str(config), str(port), *arguments]
+    command = [*within, *replica]
     with log.open("ab") as told:
         process = subprocess.Popen(command, cwd=ROOT, stdout=told, stderr=told)
     try:
@@ -79,6 +83,8 @@ def main(config: str, port: str, *arguments: str) -> None:
             app = DiesBeforeItAnswers(app)
         if argument.startswith("--line-seconds="):
             BoundedLine.head_seconds = float(argument.partition("=")[2])
+    # When it has closed, the server sends itself the signal again, which would end all at once.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="warning", lifespan="off")
     finally:

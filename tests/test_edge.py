@@ -57,6 +57,7 @@ STRANGE = {
     "X-Session-Id": "mine",
     "X-Serve-Router-Target": "mine",
     "X-Request-ID": "chosen-by-a-stranger",
+    "X-Request-Start": "t=1000000000.000",
     "Traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     "Cookie": "a=b",
 }
@@ -203,6 +204,8 @@ def test_what_only_ray_may_say_is_not_handed_on_and_what_replicas_need_is(
     head = behind.heads[-1]
     assert {name: head.get(name) for name in needed} == needed
     assert head.pop("x-request-disconnect-disabled") == "?1"
+    began = float(head.pop("x-request-start").removeprefix("t="))
+    assert abs(time.time() - began) < 60
     given = head.pop("x-request-id")
     assert len(given) == 32
     assert answer.headers.get_list("x-request-id") == [given]
@@ -352,6 +355,9 @@ def test_a_request_whose_server_hangs_up_goes_to_one_other_with_the_same_name(
     assert len(set(names)) == 4
     assert dying.heads
     assert {head["x-request-id"] for head in dying.heads} < set(names)
+    times = {head["x-request-id"]: head["x-request-start"] for head in living.heads}
+    for head in dying.heads:
+        assert times[head["x-request-id"]] == head["x-request-start"]
 
 
 def test_a_request_is_tried_twice_at_most_and_then_refused_in_json(tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ class Status(Frozen):
     steward_doing: str = "not started"
     num_predictions: int = 0
     num_repeated_predictions: int = 0
+    num_lost_predictions: int = 0
     num_labels: int = 0
     num_unknown_labels: int = 0
     num_events: int = 0
@@ -182,7 +183,7 @@ def _facts(status: Status) -> list[tuple[str, str]]:
         ("replicas", ", ".join(_replica_text(replica) for replica in status.replicas) or "none"),
         ("log", f"{status.num_predictions:,} predictions, {status.num_labels:,} labels "
                 f"({status.num_unknown_labels:,} for unknown ids), "
-                f"{status.num_quarantined:,} rows quarantined"),
+                f"{status.num_quarantined:,} rows quarantined{_lost_text(status)}"),
         ("evidence", _evidence_text(status.evidence)),
         ("maturity", _maturity_text(status.evidence)),
         ("monitor", status.monitor_problem or status.monitor_doing),
@@ -192,6 +193,11 @@ def _facts(status: Status) -> list[tuple[str, str]]:
                    f"{counts.rollbacks} rollbacks, {counts.failures} failures"),
         *_erasure_facts(status),
     ]  # fmt: skip
+
+
+def _lost_text(status: Status) -> str:
+    lost = status.num_lost_predictions
+    return f"; {lost:,} predictions answered and not kept" if lost else ""
 
 
 def _erasure_facts(status: Status) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ SQLite and PostgreSQL differ only in this file.
 
 import contextlib
 import sqlite3
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,6 +52,8 @@ class Ledger:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._migrating = threading.Lock()
+        self._is_migrated = False
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -59,16 +62,29 @@ class Ledger:
         Writers queue up (SQLite: BEGIN IMMEDIATE; PostgreSQL: an advisory lock), so what is read
         inside stays true until the commit.
         """
-        with self._engine.connect() as connection:
-            connection = connection.execution_options(mainspring_writes=True)
-            with connection.begin():
-                yield connection
+        self.prepare()
+        with self._writing() as connection:
+            yield connection
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
         """Yield a transaction for reading: one consistent view, blocking nobody."""
+        self.prepare()
         with self._engine.connect() as connection, connection.begin():
             yield connection
+
+    def prepare(self) -> None:
+        """Migrate the schema, once; every transaction begins with it.
+
+        Raises LedgerMismatch for one of another version, SQLAlchemyError for a ledger that is away.
+        """
+        if self._is_migrated:
+            return
+        with self._migrating:
+            if not self._is_migrated:
+                with self._writing() as connection:
+                    migrate(connection)
+                self._is_migrated = True
 
     def purge(self) -> None:
         """Overwrite what was deleted: afterwards no file of the ledger holds its bytes.
@@ -91,9 +107,19 @@ class Ledger:
         """Close every pooled connection."""
         self._engine.dispose()
 
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._engine.connect() as connection:
+            connection = connection.execution_options(mainspring_writes=True)
+            with connection.begin():
+                yield connection
 
-def open_ledger(url: str) -> Ledger:
-    """Open the ledger at a SQLAlchemy URL, creating the file and migrating its schema."""
+
+def open_ledger(url: str, *, later: bool = False) -> Ledger:
+    """Open the ledger at a SQLAlchemy URL, creating the file and migrating its schema.
+
+    `later` does so with the first transaction: for who must begin while the ledger is away.
+    """
     target = make_url(url)
     if target.get_backend_name() == "sqlite":
         engine = _open_sqlite(url, target.database)
@@ -101,8 +127,8 @@ def open_ledger(url: str) -> Ledger:
         engine = create_engine(url, pool_pre_ping=True)
         event.listen(engine, "begin", _begin_elsewhere)
     ledger = Ledger(engine)
-    with ledger.transaction() as connection:
-        migrate(connection)
+    if not later:
+        ledger.prepare()
     return ledger
 
 

@@ -106,6 +106,17 @@ STEPS: tuple[Step, ...] = (
     ),
     Step(4, "shares", ("ALTER TABLE roles ADD COLUMN shares TEXT",)),
     Step(5, "shadow", ("ALTER TABLE roles ADD COLUMN shadow TEXT",)),
+    Step(
+        6,
+        "losses",
+        (
+            """CREATE TABLE losses (
+                model TEXT NOT NULL, replica TEXT NOT NULL, lost_from TEXT NOT NULL,
+                reason TEXT NOT NULL, first_at TEXT NOT NULL, last_at TEXT NOT NULL,
+                num_rows BIGINT NOT NULL,
+                PRIMARY KEY (model, replica, lost_from, reason, first_at))""",
+        ),
+    ),
 )
 
 

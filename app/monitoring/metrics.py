@@ -5,6 +5,7 @@ about. Values are set whole, so that a restarted monitor goes on where its state
 """
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from wsgiref.simple_server import WSGIServer
 
@@ -15,6 +16,7 @@ from prometheus_client.registry import Collector
 from app import telemetry
 from app.contracts.records import Decision, Evaluation, Evidence, Roles
 from app.contracts.records import Metric as Figure
+from app.ledger.losses import Loss
 from app.monitoring.state import FoldState
 from app.telemetry import MetricSpec
 
@@ -81,6 +83,15 @@ def show_counts(exporter: Exporter, state: FoldState) -> None:
     exporter.set(telemetry.EXPIRED_ROWS, counts.num_expired)
     exporter.set(telemetry.QUARANTINED_ROWS, counts.num_quarantined)
     exporter.set(telemetry.UNKNOWN_LABELS, state.num_unknown_labels)
+
+
+def show_losses(exporter: Exporter, losses: Sequence[Loss]) -> None:
+    """Export what replicas answered and could not keep: it is missing from all other counts."""
+    lost = Counter[tuple[str, str]]()
+    for loss in losses:
+        lost[loss.table, loss.reason] += loss.num_rows
+    for (table, reason), number in lost.items():
+        exporter.set(telemetry.LOST_ROWS, number, table=table, reason=reason)
 
 
 def show_evidence(exporter: Exporter, evidence: Evidence) -> None:

@@ -20,6 +20,7 @@ from app.contracts.targets import require_binary
 from app.ledger.database import open_ledger
 from app.ledger.decisions import read_decisions
 from app.ledger.epochs import Fenced
+from app.ledger.losses import read_losses
 from app.monitoring import metrics
 from app.monitoring.alarms import Alarm
 from app.monitoring.evidence import Window
@@ -103,8 +104,14 @@ class Monitor:
 
     def tick(self) -> Tick:
         """Look at the logs once."""
-        detail = {"metrics_url": self.metrics_url, "reports": self._reports()}
+        losses = read_losses(self._ledger, self._config.name)
+        detail = {
+            "metrics_url": self.metrics_url,
+            "reports": self._reports(),
+            "num_lost_predictions": sum(x.num_rows for x in losses if x.table == "predictions"),
+        }
         tick = self._tail.tick(datetime.now(UTC), detail)
+        metrics.show_losses(self._exporter, losses)
         self._export(tick)
         self._report(tick)
         self._is_first = False

@@ -3,6 +3,7 @@
 One file a stage; knows nothing of files, or of the parts that read the dials.
 """
 
+from app.sections.capture import CaptureConfig
 from app.sections.data import FeaturesConfig, IntakeConfig, SourceConfig, SplitConfig
 from app.sections.evaluation import CardConfig, CostsConfig, EvaluationConfig
 from app.sections.guarding import GuardConfig
@@ -19,6 +20,7 @@ from app.sections.tuning import AshaConfig, Dimension, TuningConfig
 
 __all__ = [
     "AshaConfig",
+    "CaptureConfig",
     "CardConfig",
     "ClusterConfig",
     "CostsConfig",

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from app.contracts.access import Limits
 from app.contracts.rows import Frozen
+from app.sections.capture import CaptureConfig
 from app.sections.guarding import GuardConfig
 from app.sections.scaling import ScalingConfig
 from app.sections.security import TokensConfig
@@ -35,11 +36,18 @@ class ServingConfig(Frozen):
     cpus_per_replica: float = Field(0.2, gt=0)
     max_rows_per_request: int = Field(5000, ge=1)
     max_body_mb: float = Field(16.0, gt=0)
+    max_bodies_mb: float = Field(
+        256.0,
+        gt=0,
+        description="So much of bodies that come in pieces is held at a time; more gets 503.",
+    )
     body_seconds: float = Field(
         20.0, gt=0, description="A body that is not here after so long is refused with 408."
     )
     max_ongoing_requests: int = Field(
-        64, ge=1, description="So many wait or are worked on; one more gets 503 and Retry-After."
+        64,
+        ge=1,
+        description="So many that are here wait or are worked on; one more gets 503, Retry-After.",
     )
     max_wait_ms: float | None = Field(
         None,
@@ -78,3 +86,4 @@ class ServingConfig(Frozen):
         description="So many answered rows wait for a shadow version; what comes then is dropped.",
     )
     guard: GuardConfig = GuardConfig()
+    capture: CaptureConfig = CaptureConfig()

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from app.contracts.receipts import Receipt
+from app.serving.aside import Aside
 from app.serving.bulk import ARROW, predict_stream
 from app.serving.desk import Desk
 from app.serving.documentation import (
@@ -39,7 +40,6 @@ from app.serving.messages import (
     Health,
     LabelsRequest,
     LabelsResponse,
-    Metadata,
     PredictResponse,
     Readiness,
     Refused,
@@ -49,6 +49,7 @@ from app.serving.messages import (
 from app.serving.predicting import Predicting, PredictRoute
 from app.serving.refusals import Handler, answer_http_error, answer_refusal, guarded
 from app.serving.replica import Replica, ReplicaUnwell
+from app.serving.state_messages import Metadata
 
 
 def build_api(replica: Replica) -> ASGIApp:
@@ -105,7 +106,7 @@ def _add_state_routes(api: FastAPI, replica: Replica) -> None:
 
 def _add_model_routes(api: FastAPI, replica: Replica, desk: Desk) -> None:
     config = replica.predictor.config
-    bulk = partial(predict_stream, replica.predictor, desk)
+    bulk = partial(predict_stream, replica, desk)
 
     @guarded
     async def metadata(request: Request) -> Response:
@@ -140,21 +141,22 @@ def _add_model_routes(api: FastAPI, replica: Replica, desk: Desk) -> None:
     _route(
         api, "POST", labels, answers(LabelsResponse, writing), path | with_body(labels_schema(most))
     )
-    _add_receipts(api, replica, desk, path, reading)
+    _add_receipts(api, replica, path, reading)
     _add_explaining(api, Explaining(replica.predictor, desk), path, writing)
 
 
 def _add_receipts(
-    api: FastAPI, replica: Replica, desk: Desk, path: dict[str, Any], statuses: tuple[int, ...]
+    api: FastAPI, replica: Replica, path: dict[str, Any], statuses: tuple[int, ...]
 ) -> None:
     name = replica.predictor.config.name
+    # They ask the ledger, which may hang.
+    aside = Aside("receipts")
 
     @guarded
     async def predictions(request: Request) -> Response:
         _refuse_other_models(request, name)
         prediction_id = str(request.path_params["prediction_id"])
-        with desk.place():
-            return _success(await desk.work(lambda: replica.receipt(prediction_id)))
+        return _success(await aside.work(lambda: replica.receipt(prediction_id)))
 
     asked = {**path, "parameters": [*path["parameters"], in_path("prediction_id")]}
     _route(api, "GET", predictions, answers(Receipt, statuses), asked, "/{prediction_id}")

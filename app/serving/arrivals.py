@@ -8,6 +8,7 @@ import hashlib
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 from app.contracts.rows import TIMESTAMP, Contract
 
 ID_BYTES = 12
+TEXT = pa.string()
 
 
 def new_id() -> str:
@@ -53,21 +55,30 @@ def arrive_table(
     Ids are text, times are TIMESTAMP or ISO 8601 text.
     """
     for name in contract.generated:
-        place = table.schema.get_field_index(name)
-        if place >= 0 and not table[name].null_count:
-            continue
         if name == contract.id:
-            made = pa.array(_ids(table.num_rows, new_id, keys), pa.string())
+            table = _fill(table, name, lambda size: pa.array(_ids(size, new_id, keys), TEXT))
         else:
-            made = pa.repeat(pa.scalar(at, TIMESTAMP), table.num_rows)
-        if place < 0:
-            table = table.append_column(name, made)
-            continue
-        given = table[name]
-        if pa.types.is_string(given.type) and name != contract.id:
-            made = pa.repeat(at.isoformat(), table.num_rows)
-        table = table.set_column(place, name, pc.coalesce(given, made.cast(given.type)))
+            table = arrive_times(table, name, at)
     return table
+
+
+def arrive_times(table: pa.Table, name: str, at: datetime) -> pa.Table:
+    """Complete the column of times alone."""
+    place = table.schema.get_field_index(name)
+    is_text = place >= 0 and pa.types.is_string(table.schema.types[place])
+    scalar = pa.scalar(at.isoformat()) if is_text else pa.scalar(at, TIMESTAMP)
+    return _fill(table, name, partial(pa.repeat, scalar))
+
+
+def _fill(table: pa.Table, name: str, make: Callable[[int], pa.Array]) -> pa.Table:
+    """Add a column that is absent, or fill in what it lacks."""
+    place = table.schema.get_field_index(name)
+    if place < 0:
+        return table.append_column(name, make(table.num_rows))
+    given = table[name]
+    if not given.null_count:
+        return table
+    return table.set_column(place, name, pc.coalesce(given, make(table.num_rows).cast(given.type)))
 
 
 def _ids(number: int, new_id: Callable[[], str], keys: Sequence[str] | None) -> list[str]:

@@ -82,8 +82,9 @@ def write_stream(model: str, request_id: str, scored: Scored) -> bytes:
     """Write predictions as a stream; its schema's metadata says what made them.
 
     Metadata: model, version, generation, request_id, and `rejected`, a JSON list of the rows that
-    were not accepted: [{"row": place in the request, "reasons": [...]}]. Where two versions may
-    have answered there is one more column, `version`: who answered the row.
+    were not accepted: [{"row": place in the request, "reasons": [...]}]; `kept` is false where the
+    predictions could not be logged, and absent otherwise. Where two versions may have answered
+    there is one more column, `version`: who answered the row.
     """
     roles: Roles = scored.roles
     metadata = {
@@ -93,6 +94,8 @@ def write_stream(model: str, request_id: str, scored: Scored) -> bytes:
         "request_id": request_id,
         "rejected": orjson.dumps([item.model_dump() for item in scored.rejected]),
     }
+    if not scored.is_kept:
+        metadata["kept"] = "false"
     schema = (ANSWER.append(VERSION) if scored.is_mixed else ANSWER).with_metadata(metadata)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as writer:

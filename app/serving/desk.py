@@ -1,6 +1,8 @@
 """Take requests in: bound their size and number, and work on them beside the event loop.
 
-Knows ASGI scopes and threads; knows nothing of models, tables or what a message says.
+A request takes a place when all of it is here, so that one whose body comes slowly keeps no other
+out; bodies that come in pieces share a number of bytes instead. Knows ASGI scopes and threads;
+knows nothing of models, tables or what a message says.
 """
 
 import asyncio
@@ -15,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope
 
 from app.sections import ServingConfig
-from app.serving.bodies import read_body
+from app.serving.bodies import Room, read_body
 from app.serving.documentation import JSON
 from app.serving.messages import Refused, explain
 from app.serving.waiting import Line
@@ -32,11 +34,15 @@ class Places:
         self._most, self._what = most, what
         self._taken = 0
 
+    def refuse_if_full(self) -> None:
+        """Raise Refused with 503 when there is no place now."""
+        if self._taken >= self._most:
+            raise Refused(503, "server", f"{self._taken} {self._what} under way", "try again later")
+
     @contextmanager
     def take(self) -> Iterator[None]:
         """Hold a place. Raises Refused with 503 when there is none."""
-        if self._taken >= self._most:
-            raise Refused(503, "server", f"{self._taken} {self._what} under way", "try again later")
+        self.refuse_if_full()
         self._taken += 1
         try:
             yield
@@ -54,6 +60,7 @@ class Desk:
         self.max_bytes = int(serving.max_body_mb * 2**20)
         self._seconds = serving.body_seconds
         self._places = Places(serving.max_ongoing_requests, "requests")
+        self._room = Room(int(serving.max_bodies_mb * 2**20))
         self._line, self._steady = Line(), steady
         longest = serving.max_wait_ms
         self._longest_wait = float("inf") if longest is None else longest / 1000
@@ -66,14 +73,11 @@ class Desk:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Hold a place in the line of those who wait for predictions.
+        """Hold a place in the line of those who wait for predictions, whole as they have come.
 
-        Raises Refused with 503 when there is none, or when its turn would come too late: before
-        anything of the body is read.
+        Raises Refused with 503 when there is none, or when its turn would come too late.
         """
-        if (wait := self._line.wait) > self._longest_wait:
-            got = f"{1000 * wait:.0f} ms of work before this request"
-            raise Refused(503, "server", got, "try again later, or somewhere else")
+        self.refuse_if_late()
         with self._places.take():
             self._line.enter(self._steady())
             try:
@@ -81,15 +85,23 @@ class Desk:
             finally:
                 self._line.leave(self._steady())
 
-    async def read(self, scope: Scope, receive: Receive, *others: str) -> bytes:
-        """Read a body of bounded length, within bounded time. Raises Refused.
+    def refuse_if_late(self) -> None:
+        """Raise Refused with 503 when a turn would come too late: before a body is read, too."""
+        if (wait := self._line.wait) > self._longest_wait:
+            got = f"{1000 * wait:.0f} ms of work before this request"
+            raise Refused(503, "server", got, "try again later, or somewhere else")
 
-        It is JSON, or of one of the other content types.
+    async def read(self, scope: Scope, receive: Receive, *others: str) -> bytes:
+        """Read a body of bounded length, within bounded time, before a place is taken.
+
+        It is JSON, or of one of the other content types. Raises Refused, and with 503 before
+        anything is read when there is no place for the request now.
         """
+        self._places.refuse_if_full()
         kind = content_type(scope)
         if kind != JSON and kind not in others:
             raise Refused(415, "content-type", kind[:100], f"send {' or '.join((JSON, *others))}")
-        return await read_body(scope["headers"], receive, self.max_bytes, self._seconds)
+        return await read_body(scope["headers"], receive, self.max_bytes, self._seconds, self._room)
 
     async def work(self, function: Callable[[], Outcome]) -> Outcome:
         """Call a function that takes its time, beside the event loop."""
@@ -103,8 +115,8 @@ class Desk:
         work: Callable[[Message], dict[str, Any]],
     ) -> bytes:
         """Read a message of a kind and give the outcome of the work as JSON."""
+        body = await self.read(scope, receive)
         with self.place():
-            body = await self.read(scope, receive)
             return await self.work(lambda: orjson.dumps(work(parse(body, kind))))
 
 

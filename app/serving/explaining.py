@@ -47,8 +47,9 @@ class Explaining:
         row is acceptable, 429 beyond a budget, 503 without a champion or with too many explanations
         under way.
         """
+        self._places.refuse_if_full()
+        body = await self._desk.read(scope, receive)
         with self._places.take():
-            body = await self._desk.read(scope, receive)
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._worker, lambda: self._whole(body, scope))
 

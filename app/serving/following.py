@@ -15,12 +15,14 @@ from app.background import Rounds
 from app.config import Config
 from app.ledger.clock import read_clock
 from app.ledger.database import Ledger
+from app.ledger.migrations import LedgerMismatch
 from app.registry.store import acknowledge, read_roles, retire_replica
 from app.serving.predictor import ClockUnknown
 from app.serving.residents import Residents
 
 logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 2.0
+STOP_SECONDS = 2.0
 
 
 class Follower:
@@ -89,24 +91,39 @@ class FollowerThread:
         self._wall = wall
         self._steady = steady
         self._healthy = True
+        self._followed_at = steady()
+        self._reached = threading.Event()
+        self._mismatch: LedgerMismatch | None = None
         self._rounds = Rounds("follower", self._round, 0.0)
 
     def start(self, settle_seconds: float) -> None:
         """Follow in the background; return when it is settled who answers, or after so long.
 
         A replica that takes requests before its champion is there would refuse them, next to others
-        that answer.
+        that answer, or in place of one that would be stopped for it. So while the ledger is away it
+        waits, however long, and says so. Raises LedgerMismatch for a ledger of another version.
         """
         self._rounds.start()
+        while not self._reached.wait(settle_seconds):
+            logger.warning(
+                "the ledger is away for %.0f s, so that nobody knows who is champion; this replica "
+                "takes no requests before that is known",
+                self.age_seconds,
+            )
+        if self._mismatch is not None:
+            raise self._mismatch
         if not self._follower.settled.wait(settle_seconds):
             logger.warning("no champion is resident after %g s; going on", settle_seconds)
 
     def stop(self) -> None:
-        """End the thread and take the replica off the list."""
-        self._rounds.stop()
+        """End the thread and take the replica off the list, if the ledger can be asked to."""
+        self._rounds.stop(STOP_SECONDS)
+        if self._rounds.alive:
+            logger.warning("the ledger does not answer; the replica leaves the list by silence")
+            return
         try:
             self._follower.retire()
-        except SQLAlchemyError:
+        except (SQLAlchemyError, LedgerMismatch):
             logger.exception("the replica could not be taken off the list; it leaves it by silence")
 
     @property
@@ -114,15 +131,24 @@ class FollowerThread:
         """Whether the thread runs."""
         return self._rounds.alive
 
+    @property
+    def age_seconds(self) -> float:
+        """How long ago the roles were read; since the beginning, if they never were."""
+        return max(0.0, self._steady() - self._followed_at)
+
     def _round(self) -> float:
         try:
             self._follower.tick(self._wall(), self._steady())
-            self._healthy = True
-        except Exception:
+            self._healthy, self._followed_at = True, self._steady()
+            self._reached.set()
+        except Exception as error:
             # Once an outage, not five times a second.
             if self._healthy:
                 logger.exception("the ledger cannot be followed; the last generation stays")
             self._healthy = False
+            if isinstance(error, LedgerMismatch):
+                self._mismatch = error
+                self._reached.set()
         return self._every_seconds
 
 

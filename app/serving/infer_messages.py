@@ -90,7 +90,9 @@ class InferResponse(Strict):
         description="Digest of the champion; the tensor `version` says who answered each row."
     )
     id: str | None = None
-    parameters: Parameters = Field(description="generation: the number of the roles.")
+    parameters: Parameters = Field(
+        description="generation: the number of the roles; kept: false where it could not be logged."
+    )
     outputs: list[OutputTensor]
 
 

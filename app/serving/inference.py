@@ -37,12 +37,12 @@ from app.serving.infer_messages import (
     infer_schema,
     model_metadata,
 )
+from app.serving.keeping import said_of
 from app.serving.messages import Refused
 from app.serving.precision import rounded_table
 from app.serving.protocol import read_infer, write_infer
 from app.serving.refusals import INFERENCE, Handler, guarded
 from app.serving.replica import Replica, ReplicaUnwell
-from app.serving.retries import Namer
 
 BINARY = "application/octet-stream"
 HEADER_NAME = "Inference-Header-Content-Length"
@@ -68,7 +68,7 @@ class Inference:
         self._predictor = replica.predictor
         self._model = replica.predictor.config.name
         self._desk = desk
-        self._namer = Namer(replica.predictor.config.contract)
+        self._namer = replica.namer
 
     async def live(self, request: Request) -> Response:
         """Say whether the process lives."""
@@ -104,8 +104,9 @@ class Inference:
             # Again when it is scored; here no row has been charged for.
             self._version(request)
         refuse_encoded(request.scope)
+        self._desk.refuse_if_late()
+        body = await self._desk.read(request.scope, request.receive, BINARY)
         with self._desk.turn():
-            body = await self._desk.read(request.scope, request.receive, BINARY)
             return await self._desk.work(lambda: self._answer(body, request))
 
     def _answer(self, body: bytes, request: Request) -> Response:
@@ -115,10 +116,13 @@ class Inference:
         charge(request.scope, asked.table.num_rows)
         version = request.path_params.get("version")
         # A second try by the edge names the same rows.
-        keys = asked.keys or self._namer.keys(asked.table, body, request.scope["headers"])
-        scored = self._predictor.predict_table(asked.table, keys, whole=True, version=version)
+        headers = request.scope["headers"]
+        keys = asked.keys or self._namer.keys(asked.table, body, headers)
+        table = self._namer.timed(asked.table, headers)
+        scored = self._predictor.predict_table(table, keys, whole=True, version=version)
         predictions = rounded_table(scored.predictions, config.serving.round_probability_digits)
-        content, length = write_infer(asked, config.name, scored.roles, predictions)
+        said = said_of(scored.is_kept)
+        content, length = write_infer(asked, config.name, scored.roles, predictions, said)
         if length is None:
             return Response(content, media_type=JSON)
         return Response(content, headers={HEADER_LENGTH: str(length)}, media_type=BINARY)

@@ -97,6 +97,9 @@ class PredictResponse(Strict):
     request_id: str
     predictions: list[Prediction]
     rejected: list[Rejected]
+    kept: bool = Field(
+        True, description="Absent where they are logged; false where they could not be."
+    )
 
 
 def _read_time(value: object) -> object:
@@ -169,35 +172,6 @@ class Readiness(Strict):
     model: str
     version: str
     generation: int
-
-
-class Shadowed(Strict):
-    """How the shadow of a replica fares. Counts are of rows, since it began here."""
-
-    version: str
-    scored: int = Field(ge=0)
-    dropped: int = Field(ge=0, description="For want of room: it may be too slow, or hang.")
-    failed: int = Field(ge=0, description="It had no usable answer, or that could not be kept.")
-    waiting: int = Field(ge=0)
-
-
-class Metadata(Strict):
-    """What this replica serves, and with what."""
-
-    model: str
-    generation: int
-    champion: str | None
-    previous: str | None
-    challenger: str | None
-    resident: list[str]
-    problems: dict[str, str] = Field(
-        description="Versions that cannot be loaded or failed, with why."
-    )
-    shadow: Shadowed | None = Field(None, description="Absent without a shadow.")
-    captured: dict[str, int] = Field(description="Rows kept by this replica, by table.")
-    shipped: dict[str, int] = Field(description="Of those, rows in the tables.")
-    label: str
-    columns: list[dict[str, Any]]
 
 
 class Refused(Exception):

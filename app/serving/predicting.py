@@ -21,7 +21,6 @@ from app.serving.messages import PredictRequest, Refused
 from app.serving.precision import rounded
 from app.serving.refusals import answer_error
 from app.serving.replica import Replica
-from app.serving.retries import Namer
 
 logger = logging.getLogger(__name__)
 # A body of so many bytes is parsed in about a tenth of a millisecond.
@@ -44,7 +43,7 @@ class Predicting:
         self._predictor, self._desk = replica.predictor, desk
         self._latencies, self._steady = replica.latencies, replica.steady
         self._digits = self._predictor.config.serving.round_probability_digits
-        self._namer = Namer(self._predictor.config.contract)
+        self._namer = replica.namer
         self._gathering = Gathering(self._together, MOST_TOGETHER)
         self._ways = {
             Way.ALONE: self._predictor.predict,
@@ -53,15 +52,17 @@ class Predicting:
 
     async def answer(self, scope: Scope, receive: Receive) -> bytes:
         """Give the answer as JSON. Raises Refused, see Predictor.predict and Desk."""
+        self._desk.refuse_if_late()
+        body = await self._desk.read(scope, receive)
+        # How long a body takes to come is the client's affair, not a want of replicas.
         began = self._steady()
         with self._desk.turn():
-            answer = await self._answered(scope, receive)
+            answer = await self._answered(body, scope)
         now = self._steady()
         self._latencies.add(now, now - began)
         return answer
 
-    async def _answered(self, scope: Scope, receive: Receive) -> bytes:
-        body = await self._desk.read(scope, receive)
+    async def _answered(self, body: bytes, scope: Scope) -> bytes:
         if len(body) > SMALL_BODY or not self._predictor.is_prompt:
             return await self._desk.work(lambda: self._whole(body, scope))
         request = self._read(body, scope)

@@ -27,9 +27,10 @@ from app.security.privacy import Pseudonymiser
 from app.security.tombstones import Tombstones
 from app.serving.arrivals import arrive, arrive_table, new_id
 from app.serving.arrivingcolumns import with_nullable
-from app.serving.capture import Spool, SpoolRefused
+from app.serving.capture import Spool
 from app.serving.dealing import deal_rows, deal_table
 from app.serving.guarding import Guard
+from app.serving.keeping import keep_outcomes, keep_tables, keep_values, said_of
 from app.serving.labelling import labels_table, read_labels
 from app.serving.lookups import refuse_unfilled, with_windows
 from app.serving.messages import (
@@ -78,7 +79,8 @@ class Predictor:
 
         Accepted rows, their predictions and rejected rows are in the spool when this returns. A row
         about an erased subject is rejected, and only that it came is kept: who asked to be
-        forgotten is neither scored nor logged, and no prediction lacks its record.
+        forgotten is neither scored nor logged. No prediction lacks its record, but where the policy
+        is to answer all the same: then the answer says so, and the rows are counted as lost.
         Raises Refused: 413 for too many rows, 422 when no row is acceptable, 503 without a champion
         or room to keep rows.
         """
@@ -111,10 +113,13 @@ class Predictor:
         records, predictions = self._row_path.write(
             together, dealt, keys, generation, micros_of(at), stamps
         )
-        self._keep(lambda: self.spool.append_values(records))
-        self.shadowing.offer(generation, together, records["predictions"])
-        left = iter(predictions)
-        answers = (self._answer(r, generation, [*islice(left, len(few))], []) for r, few in served)
+        is_kept = keep_values(self.spool, records)
+        if is_kept:
+            self.shadowing.offer(generation, together, records["predictions"])
+        left, said = iter(predictions), said_of(is_kept)
+        answers = (
+            self._answer(r, generation, [*islice(left, len(few))], []) | said for r, few in served
+        )
         return [None if few is None else next(answers) for few in read]
 
     def _read(
@@ -138,7 +143,8 @@ class Predictor:
         good = None if self._row_path.fits else self._row_path.good
         checked = validate_rows(rows, contract, pseudonymiser=self.pseudonymiser, good=good)
         scored = self._score(checked, turn)
-        return self._answer(request, turn.generation, scored.answered(), scored.rejected)
+        answer = self._answer(request, turn.generation, scored.answered(), scored.rejected)
+        return answer | said_of(scored.is_kept)
 
     def predict_table(
         self,
@@ -175,7 +181,7 @@ class Predictor:
             kept["quarantine"] = self.tables.complete("quarantine", checked.quarantined, at, SOURCE)
         num_accepted = checked.accepted.num_rows
         if num_accepted == 0 or (turn.whole and rejected):
-            self._keep(lambda: self.spool.append(kept))
+            keep_tables(self.spool, kept)
             raise none_scored(num_accepted + guarded.num_left, rejected, turn.whole)
         # The windows' values are logged too: what was used can be used again.
         accepted = with_windows(checked.accepted, contract, self.online, at)
@@ -186,10 +192,11 @@ class Predictor:
         made = Made(turn.generation, at, self.replica, stamps)
         predictions = predictions_table(contract, events, dealt, keys, made)
         kept |= {"events": events, "predictions": predictions}
-        self._keep(lambda: self.spool.append(kept))
-        self.shadowing.offer(turn.generation, seen, predictions)
+        is_kept = keep_tables(self.spool, kept)
+        if is_kept:
+            self.shadowing.offer(turn.generation, seen, predictions)
         is_mixed, roles = stamps is not None, turn.generation.roles
-        return Scored(roles, predictions, rejected, guarded.flags, is_mixed)
+        return Scored(roles, predictions, rejected, guarded.flags, is_mixed, is_kept)
 
     def _answer(
         self,
@@ -218,8 +225,7 @@ class Predictor:
         if not accepted:
             got = f"none of {len(request.labels)} labels is acceptable"
             raise Refused(422, "labels", got, "mend the labels, see rejected").because(rejected)
-        kept = {"labels": labels_table(accepted, now, SOURCE)}
-        self._keep(lambda: self.spool.append(kept))
+        keep_outcomes(self.spool, {"labels": labels_table(accepted, now, SOURCE)})
         return {
             "model": self.config.name,
             "accepted": len(accepted),
@@ -289,10 +295,3 @@ class Predictor:
         if number > most:
             got, change = f"{number}, more than {most}", "send several smaller requests"
             raise Refused(413, where, got, change)
-
-    def _keep(self, append: Callable[[], None]) -> None:
-        try:
-            append()
-        except SpoolRefused as error:
-            # The cause names a path of the server: it is for the log, not for the client.
-            raise Refused(503, "spool", "the request cannot be kept", "try again later") from error

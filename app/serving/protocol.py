@@ -8,7 +8,7 @@ body claims must be so to the byte. Knows bytes, JSON and the contract; knows no
 models or where columns go. Raises Refused: 400, or 413 for too many rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -85,9 +85,16 @@ def read_infer(
 
 
 def write_infer(
-    asked: Asked, model: str, roles: Roles, predictions: pa.Table
+    asked: Asked,
+    model: str,
+    roles: Roles,
+    predictions: pa.Table,
+    said: Mapping[str, bool] | None = None,
 ) -> tuple[bytes, int | None]:
-    """Write an answer; the number is the length of its JSON where tensors follow it in binary."""
+    """Write an answer; the number is the length of its JSON where tensors follow it in binary.
+
+    `said` is what its parameters say beside the generation.
+    """
     tails: list[bytes] = []
     outputs = []
     for name, binary in asked.outputs.items():
@@ -107,7 +114,7 @@ def write_infer(
         "model_name": model,
         "model_version": roles.champion,
         **({"id": asked.id} if asked.id is not None else {}),
-        "parameters": {"generation": roles.generation},
+        "parameters": {"generation": roles.generation, **(said or {})},
         "outputs": outputs,
     }
     content = orjson.dumps(answer)

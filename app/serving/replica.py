@@ -24,14 +24,17 @@ from app.serving.accounting import Accounting, open_budgets
 from app.serving.capture import Spool
 from app.serving.erased import TombstoneWatch
 from app.serving.following import Follower, FollowerThread, LedgerClock
-from app.serving.messages import Metadata, Refused
+from app.serving.messages import Refused
 from app.serving.predictor import Predictor
+from app.serving.reporting import LossReports
 from app.serving.residents import Residents
+from app.serving.retries import Namer
 from app.serving.scaling import Latencies
 from app.serving.shipping import Shipper
+from app.serving.state_messages import Metadata
 from app.serving.upkeep import Upkeep, open_online
 
-# A champion is loaded in less than a second or two; the ledger may be away for a while.
+# A champion is loaded in less than a second or two.
 SETTLE_SECONDS = 60.0
 
 
@@ -45,22 +48,28 @@ class Replica:
     def __init__(
         self, config: Config, wall: Callable[[], float], steady: Callable[[], float]
     ) -> None:
-        """Open everything; nothing runs before `start`. Raises ValueError unless it is binary."""
+        """Open everything; nothing runs before `start`. Raises ValueError unless it is binary.
+
+        The ledger may be away: it is asked for nothing yet.
+        """
         require_binary(config.contract, "serving")
-        self._ledger = open_ledger(config.ledger_url)
+        self._ledger = open_ledger(config.ledger_url, later=True)
         artifacts = Artifacts(config.artifacts_path)
         tables = open_tables(config)
         self._config = config
         self._wall = wall
         self.steady = steady
         self.latencies = Latencies()
-        self._spool = _open_spool(config, tables)
+        self.namer = Namer(config.contract, wall if config.clock == "wall" else None)
+        self._spool = _open_spool(config, tables, wall)
+        self._reports = LossReports(self._ledger, config.name, self._spool, wall)
         erased = TombstoneWatch(self._ledger, config.name, Tombstones(pseudonym_key(config)))
         self._shipper = Shipper(
             self._spool,
             tables,
             config.serving.ship_seconds,
             arriving=lambda: captured_arriving(config, self._ledger, tables, erased.refresh),
+            report=self._reports.report,
         )
         self._residents = Residents(
             config.contract, lambda digest: ModelBundle.load(artifacts.path(digest), digest)
@@ -89,12 +98,13 @@ class Replica:
         return self._wall()
 
     def _follow(self, steady: Callable[[], float], also: Callable[[], object]) -> FollowerThread:
-        """Make what follows the roles, shares the budgets' counts and does `also`, each round."""
+        """Make what follows the roles, tells and learns counts and does `also`, each round.
+
+        The first round is before the first request: a restart forgets nothing of the day.
+        """
         model, replica = self._config.name, self._spool.id
         accounting = Accounting(self._ledger, model, replica, self.budgets, self._wall)
-        # Before the first request: a restart forgets nothing of the day.
-        accounting.tick()
-        each_round = _in_turn(accounting.tick, also)
+        each_round = _in_turn(accounting.tick, self._reports.tick, also)
         follower = Follower(self._ledger, model, replica, self._residents, also=each_round)
         every = self._config.serving.roles_poll_seconds
         return FollowerThread(follower, every, wall=self._wall, steady=steady)
@@ -102,7 +112,8 @@ class Replica:
     def start(self) -> None:
         """Follow the roles and ship in the background; returns when a champion is resident.
 
-        Or when there is none, or none that fits, or after a minute.
+        Or when there is none, or none that fits, or a minute after the ledger could be asked.
+        Raises LedgerMismatch for a ledger of another version.
         """
         self._following.start(SETTLE_SECONDS)
         self._shipper.start()
@@ -161,6 +172,9 @@ class Replica:
             shadow=self.predictor.shadowing.told(current),
             captured=counts.captured,
             shipped=counts.shipped,
+            lost=self._spool.losses.by_table() if self._spool.losses else {},
+            waiting_bytes=self._spool.num_bytes,
+            roles_age_seconds=self._following.age_seconds,
             label=contract.label,
             columns=[
                 column.model_dump(mode="json", exclude_defaults=True) for column in contract.columns
@@ -168,11 +182,14 @@ class Replica:
         )
 
 
-def _open_spool(config: Config, tables: Tables) -> Spool:
+def _open_spool(config: Config, tables: Tables, wall: Callable[[], float]) -> Spool:
+    capture = config.serving.capture
     return Spool(
         config.spool_path,
         {name: tables.schema(name) for name in NAMES},
         keyring=tables.sealing.for_new,
+        max_mb=capture.max_spool_mb,
+        counts_losses_by=wall if capture.when_full == "answer" else None,
     )
 
 

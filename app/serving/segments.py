@@ -6,6 +6,7 @@ sealed segment a frame with its wrapped key comes first and every record is seal
 Arrow; knows nothing of who writes, of what rows mean, or of Delta.
 """
 
+import contextlib
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -127,6 +128,16 @@ def number_of(path: Path) -> int:
     (7, 8)
     """
     return int(path.name.partition(".")[0])
+
+
+def bytes_in(folder: Path) -> int:
+    """Add up the segments of a folder, damaged ones too; some may be taken away meanwhile."""
+    total = 0
+    for path in folder.iterdir():
+        if path.suffix in (OPEN, CLOSED, DAMAGED):
+            with contextlib.suppress(FileNotFoundError):
+                total += path.stat().st_size
+    return total
 
 
 def frame(payload: bytes, mark: bytes = MARK) -> bytes:

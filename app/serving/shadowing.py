@@ -19,16 +19,16 @@ from app.background import Rounds
 from app.data.goodrows import PlainRow
 from app.serving.capture import Spool
 from app.serving.faults import Faults
-from app.serving.messages import Shadowed
 from app.serving.residents import Bundle, Generation
 from app.serving.rowpath import prediction_id, prediction_ids
+from app.serving.state_messages import Shadowed
 from app.serving.tablepath import checked_probabilities
 
 # What comes within this is scored together; the hot path wakes nobody.
 PAUSE_SECONDS = 0.05
 MOST_TOGETHER = 256
 STOP_SECONDS = 1.0
-# The last room on the disk is for what was answered.
+# The last room on the disk, and in the spool, is for what was answered.
 RESERVE_BYTES = 256 * 2**20
 SHADOWS = "shadows"
 
@@ -177,7 +177,7 @@ class _Scoring(NamedTuple):
     def score(self, offers: Sequence[_Offer]) -> Literal["scored", "dropped", "failed"]:
         """Score offers of one kind and keep the figures; tell what became of them."""
         try:
-            if shutil.disk_usage(self.spool.folder).free < RESERVE_BYTES:
+            if self.spool.is_short or self._free_bytes() < RESERVE_BYTES:
                 return "dropped"
             if isinstance(offers[0].rows, pa.Table):
                 self._score_table(offers[0].rows, offers[0].predictions)
@@ -188,6 +188,9 @@ class _Scoring(NamedTuple):
             self.faults.note(self.version, sum(len(offer.rows) for offer in offers), error)
             return "failed"
         return "scored"
+
+    def _free_bytes(self) -> int:
+        return shutil.disk_usage(self.spool.folder).free
 
     def _score_rows(self, offers: Sequence[_Offer]) -> None:
         rows = [row for offer in offers for row in offer.rows]

@@ -2,8 +2,9 @@
 
 A segment's number is the application transaction of its append, so a segment that was shipped and
 not yet deleted when the process died is not doubled. Rows of subjects that were erased meanwhile
-are left out; while it cannot be told who was, nothing is shipped and the spool waits. Knows files,
-locks and tables; knows nothing of what rows mean.
+are left out; while it cannot be told who was, nothing is shipped and the spool waits. What a dead
+process has lost is reported before its folder goes. Knows files, locks and tables; knows nothing of
+what rows mean.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import logging
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -24,12 +25,16 @@ from app.data.forgetting import forget_captured
 from app.data.locks import locked
 from app.data.tables import TableName, Tables
 from app.serving.capture import Spool
-from app.serving.segments import CLOSED, DAMAGED, OPEN, number_of, read_segment
+from app.serving.losses import TALLY, Gap, read_gaps
+from app.serving.segments import CLOSED, DAMAGED, OPEN, bytes_in, number_of, read_segment
 
+# Takes the id of a spool and what its owner has lost so far; told twice, it counts once.
+Report = Callable[[str, Sequence[Gap]], None]
 Arriving = Callable[[], AbstractContextManager[Arrival | None]]
 logger = logging.getLogger(__name__)
 ADOPT_SECONDS = 5.0
 MAX_PAUSE_SECONDS = 10.0
+STOP_SECONDS = 5.0
 
 
 class ShippingCounts(NamedTuple):
@@ -81,37 +86,64 @@ def _admitted(rows: dict[str, pa.Table], tables: Tables, arrival: Arrival) -> di
     return captured.tables
 
 
-def adopt_spools(root: Path, tables: Tables, arrival: Arrival | None = None) -> Counter[str]:
+def adopt_spools(
+    root: Path, tables: Tables, arrival: Arrival | None = None, report: Report | None = None
+) -> Counter[str]:
     """Ship what dead processes left below `root`. Returns rows by table.
 
     A living owner holds its folder's lock, so its folder is passed by; so is one that another
     process is adopting at this moment. A folder that cannot be shipped now is left for the next
-    round.
+    round; one whose owner has lost rows, for whoever has somebody to report it to.
     """
     adopted: Counter[str] = Counter()
-    if not root.is_dir():
-        return adopted
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+    for folder in _dead(root):
         try:
-            with locked(root / "lock"):
-                claim = locked(folder / "lock", wait=False)
-                claim.__enter__()
-        except (BlockingIOError, FileNotFoundError):
-            continue
-        try:
-            _empty(folder, tables, adopted, arrival)
+            _empty(folder, tables, adopted, arrival, report)
         except Exception:
             logger.exception("%s: could not be adopted, will be tried again", folder)
-        finally:
-            claim.__exit__(None, None, None)
     return adopted
 
 
-def _empty(folder: Path, tables: Tables, shipped: Counter[str], arrival: Arrival | None) -> None:
+def left_behind(root: Path) -> int:
+    """Add up the bytes that dead processes left below `root` and nobody has shipped yet."""
+    return sum(map(bytes_in, _dead(root)))
+
+
+def _dead(root: Path) -> Iterator[Path]:
+    """Give the folders of dead processes, each with its lock held until the next is asked for."""
+    folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    for folder in folders:
+        with contextlib.ExitStack() as held:
+            if _claim(folder, held):
+                yield folder
+
+
+def _claim(folder: Path, held: contextlib.ExitStack) -> bool:
+    try:
+        with locked(folder.parent / "lock"):
+            held.enter_context(locked(folder / "lock", wait=False))
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    return True
+
+
+def _empty(
+    folder: Path,
+    tables: Tables,
+    shipped: Counter[str],
+    arrival: Arrival | None,
+    report: Report | None,
+) -> None:
     """Ship a folder whose lock is held and remove it."""
     for path in folder.glob(f"*{OPEN}"):
         path.rename(path.with_suffix(CLOSED))
     ship_folder(folder, tables, shipped, arrival)
+    gaps = read_gaps(folder)
+    if gaps:
+        if report is None:
+            return
+        report(folder.name, gaps)
+    (folder / TALLY).unlink(missing_ok=True)
     if not any(folder.glob(f"*{DAMAGED}")):
         # Claims are made under the same lock, so nobody can claim a folder that is half removed.
         with locked(folder.parent / "lock"):
@@ -128,9 +160,14 @@ class Shipper:
         tables: Tables,
         every_seconds: float,
         arriving: Arriving = contextlib.nullcontext,
+        report: Report | None = None,
     ) -> None:
-        """Ship so often; `arriving` tells who was erased, for as long as rows are shipped."""
+        """Ship so often; `arriving` tells who was erased, for as long as rows are shipped.
+
+        `report` takes what processes have lost that are dead now; a living one reports by itself.
+        """
         self._arriving = arriving
+        self._report = report
         self._spool = spool
         self._tables = tables
         self._every_seconds = every_seconds
@@ -144,11 +181,16 @@ class Shipper:
 
     def start(self) -> None:
         """Begin to ship in the background."""
+        self._look_around()
         self._rounds.start()
 
     def stop(self) -> None:
         """Ship what is left and end; what cannot be shipped now stays for whoever adopts it."""
-        self._rounds.stop()
+        self._rounds.stop(STOP_SECONDS)
+        if self._rounds.alive:
+            # The folder stays locked until the process ends, which shall not wait for it.
+            logger.warning("spool %s: shipping hangs; the rest stays on disk", self._spool.id)
+            return
         try:
             self.ship()
         except Exception:
@@ -171,15 +213,24 @@ class Shipper:
         """Ship everything kept so far in this process's spool."""
         with self._one_at_a_time, self._arriving() as arrival:
             self._spool.roll()
-            ship_folder(self._spool.folder, self._tables, self._shipped, arrival)
+            try:
+                ship_folder(self._spool.folder, self._tables, self._shipped, arrival)
+            finally:
+                self._spool.recount()
+
+    def _look_around(self) -> None:
+        # However long shipping fails, the spool must know how much room it has.
+        self._spool.left_bytes = left_behind(self._spool.folder.parent)
 
     def _round(self) -> float:
         rounds_to_adopt = max(1, math.ceil(ADOPT_SECONDS / self._every_seconds))
         try:
+            self._look_around()
             self.ship()
             if self._num_rounds % rounds_to_adopt == 0:
                 with self._arriving() as arrival:
-                    self._adopted += adopt_spools(self._spool.folder.parent, self._tables, arrival)
+                    root = self._spool.folder.parent
+                    self._adopted += adopt_spools(root, self._tables, arrival, self._report)
             self._num_rounds += 1
             self._pause, self._problem = self._every_seconds, None
         except Exception as error:

@@ -54,6 +54,8 @@ class Scored(NamedTuple):
     """What is odd about rows that were answered, by place."""
     is_mixed: bool = False
     """Whether another version than the champion may have answered some of them."""
+    is_kept: bool = True
+    """Whether their records are in the spool."""
 
     def answered(self) -> list[dict[str, Any]]:
         """Write the predictions as an answer holds them, with what is odd about their rows."""

@@ -34,7 +34,7 @@ def test_metric_names_are_unique_and_well_formed() -> None:
 
 
 def test_labels_are_bounded_sets() -> None:
-    allowed = {"model", "column", "bound", "part", "outcome", "action"}
+    allowed = {"model", "column", "bound", "part", "outcome", "action", "table", "reason"}
 
     assert {label for spec in METRICS for label in spec.labels} <= allowed
 

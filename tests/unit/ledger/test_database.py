@@ -13,6 +13,7 @@ from app.ledger import (
     erasures,
     evidence,
     journal,
+    losses,
     progress,
     states,
     usage,
@@ -113,7 +114,7 @@ def test_every_table_is_queried_by_the_columns_that_it_has(tmp_path):
         clock.CLOCK, decisions.DECISIONS, epochs.EPOCHS, evidence.EVIDENCE, evidence.FOLDS,
         journal.JOURNAL, progress.PROGRESS, states.STATES, store.ROLES, store.VERSIONS,
         replicas.REPLICAS, erasures.ERASURES, erasures.STEPS, erasures.TOMBSTONES,
-        erasures.REDUCTIONS, marks.MARKS, usage.USAGE,
+        erasures.REDUCTIONS, marks.MARKS, usage.USAGE, losses.LOSSES,
     ]  # fmt: skip
     for table in tables:
         there = {column["name"] for column in schema.get_columns(table.name)}

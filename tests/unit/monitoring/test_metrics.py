@@ -6,7 +6,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app import telemetry
 from app.contracts.records import Action, Decision, Roles
-from app.monitoring.metrics import Exporter, show_counts, show_evidence, show_loop
+from app.ledger.losses import Loss
+from app.monitoring.metrics import Exporter, show_counts, show_evidence, show_loop, show_losses
 from tests.unit.monitoring.logs import FIRST, Run, day, make_day, without_labels
 
 
@@ -55,6 +56,29 @@ def test_a_scrape_shows_counts_evidence_and_decisions(exporter: tuple[Exporter, 
     assert values["mainspring_column_psi", (("column", "city"), model)] == found.columns[-1].psi
     assert values["mainspring_roles_generation", (model,)] == 3
     assert values["mainspring_decisions_total", (("action", "retrain"), model)] == 1
+
+
+def test_what_replicas_lost_is_shown_by_table_and_reason(exporter: tuple[Exporter, str]) -> None:
+    target, url = exporter
+    losses = [
+        Loss(replica, table, "disk_full", FIRST, FIRST, 5)
+        for replica in ("a", "b")
+        for table in ("events", "predictions")
+    ]
+
+    show_losses(target, [*losses, Loss("a", "events", "spool_full", FIRST, FIRST, 3)])
+
+    values = scrape(url)
+    lost = {
+        (dict(labels)["table"], dict(labels)["reason"]): value
+        for (name, labels), value in values.items()
+        if name == "mainspring_lost_rows_total"
+    }
+    assert lost == {
+        ("events", "disk_full"): 10,
+        ("predictions", "disk_full"): 10,
+        ("events", "spool_full"): 3,
+    }
 
 
 def test_figures_that_the_evidence_lacks_are_no_longer_shown(

@@ -15,11 +15,11 @@ from app.security.privacy import PSEUDONYM
 from app.serving.messages import (
     ErrorResponse,
     LabelsResponse,
-    Metadata,
     PredictResponse,
     Readiness,
 )
 from app.serving.rowpath import RowPath
+from app.serving.state_messages import Metadata
 from tests.serving_world import AT, make_bundle, make_rows, make_table
 from tests.unit.serving.conftest import World, wait_until
 

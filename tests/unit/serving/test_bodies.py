@@ -14,8 +14,9 @@ import uvicorn
 from starlette.requests import ClientDisconnect
 
 from app.serving.api import build_api
-from app.serving.bodies import read_body
+from app.serving.bodies import Room, read_body
 from app.serving.messages import Refused
+from tests.serving_world import make_rows
 from tests.unit.serving.conftest import World
 
 NOTHING: list[tuple[bytes, bytes]] = []
@@ -40,13 +41,17 @@ class Sender:
         return {"type": "http.request", "body": piece, "more_body": more}
 
 
-def read(sender: Sender, headers: Any = NOTHING, seconds: float = 5.0) -> bytes:
-    return asyncio.run(read_body(headers, sender, 100, seconds))
+def read(
+    sender: Sender, headers: Any = NOTHING, seconds: float = 5.0, room: Room | None = None
+) -> bytes:
+    return asyncio.run(read_body(headers, sender, 100, seconds, room or Room(100)))
 
 
-def refused(sender: Sender, headers: Any = NOTHING, seconds: float = 5.0) -> Refused:
+def refused(
+    sender: Sender, headers: Any = NOTHING, seconds: float = 5.0, room: Room | None = None
+) -> Refused:
     with pytest.raises(Refused) as caught:
-        read(sender, headers, seconds)
+        read(sender, headers, seconds, room)
     return caught.value
 
 
@@ -159,6 +164,40 @@ def test_a_slow_sender_takes_no_place_for_longer(world: World, port: int) -> Non
     assert status == 400
     for line in lines:
         line.close()
+
+
+def test_many_slow_senders_keep_no_quick_request_out(world: World, port: int) -> None:
+    most = world.config.serving.max_ongoing_requests
+    body = orjson.dumps({"rows": make_rows(world.config.contract, 1)})
+    lines = [socket.create_connection(("127.0.0.1", port)) for _ in range(3 * most)]
+    for line in lines:
+        line.sendall(head(world, f"Content-Length: {len(body)}") + body[:-1])
+
+    quick = [
+        answer_to(port, head(world, f"Content-Length: {len(body)}") + body)[0] for _ in range(5)
+    ]
+
+    assert quick == [200] * 5
+    # Those that come slowly are not refused for it: their last byte brings them an answer, or the
+    # end of their time does.
+    lines[0].sendall(body[-1:])
+    status = int(lines[0].recv(65536).split(b" ", 2)[1])
+    assert status in (200, 408)
+    for line in lines:
+        line.close()
+
+
+def test_pieces_of_bodies_share_a_room_and_what_comes_whole_needs_none() -> None:
+    room = Room(150)
+    room.take(100)
+
+    assert refused(Sender(b"a" * 60, b"b"), room=room).status == 503
+    assert read(Sender(b"a" * 40, b"b" * 60), room=room) == b"a" * 40 + b"b" * 60
+    assert read(Sender(b"c" * 100), room=room) == b"c" * 100
+    # Whatever became of them, what they held is free again.
+    room.take(50)
+    with pytest.raises(Refused):
+        room.take(1)
 
 
 def test_a_length_over_the_limit_is_answered_before_the_body_comes(world: World, port: int) -> None:

@@ -305,3 +305,57 @@ def test_without_a_key_nothing_is_kept_and_that_is_said(tmp_path: Path) -> None:
         spool.append(rows("a"))
     assert [path.name for path in spool.folder.iterdir()] == ["lock"]
     assert spool.captured == {}
+
+
+def test_a_spool_takes_no_more_than_its_bound_and_gives_up_nothing_for_it(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", SCHEMAS, max_segment_mb=0.002, max_mb=0.02)
+    kept = []
+    while spool.num_bytes < 0.95 * 0.02 * 2**20:
+        kept.append(f"row-{len(kept)}")
+        spool.append(rows(kept[-1]))
+    with pytest.raises(SpoolRefused, match=r"raise serving\.capture\.max_spool_mb") as refused:
+        spool.append(rows(*map(str, range(200))))
+    assert refused.value.reason == "spool_full"
+    assert 0.9 * 0.02 * 2**20 < spool.num_bytes <= 0.02 * 2**20
+
+    paths = closed_segments(spool)
+    tables = [read_segment(path).tables["events"]["id"].to_pylist() for path in paths]
+
+    assert [name for names in tables for name in names] == kept
+    assert sum(path.stat().st_size for path in paths) == spool.num_bytes
+    paths[0].unlink()
+    spool.recount()
+    spool.append(rows("after"))
+    spool.left_bytes = 2**20
+    with pytest.raises(SpoolRefused, match="wait to be shipped"):
+        spool.append(rows("beside what a dead process left"))
+
+
+def test_a_disk_that_takes_nothing_is_tried_in_vain_and_leaves_no_file_behind(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: int, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", refuse)
+    for _ in range(5):
+        with pytest.raises(SpoolRefused) as refused:
+            spool.append(rows("a"))
+        assert refused.value.reason == "disk_full"
+    monkeypatch.undo()
+
+    assert [path.name for path in spool.folder.iterdir()] == ["lock"]
+    spool.append(rows("b"))
+    assert len(closed_segments(spool)) == 1
+
+
+def test_another_fault_of_the_disk_has_another_reason(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: int, content: bytes) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "write", refuse)
+    with pytest.raises(SpoolRefused, match="Input/output error; mend this disk") as refused:
+        spool.append(rows("a"))
+    assert refused.value.reason == "not_writable"

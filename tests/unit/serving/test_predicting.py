@@ -154,7 +154,7 @@ def test_nothing_is_answered_that_could_not_be_kept(
     prompt: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*given: Any) -> None:
-        raise SpoolRefused("no space left")
+        raise SpoolRefused("no space left", "disk_full")
 
     monkeypatch.setattr(Spool, "append_values", full)
     answer = prompt.client.post(PREDICT, json={"rows": make_rows(prompt.config.contract, 1)})

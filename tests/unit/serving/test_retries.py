@@ -1,27 +1,40 @@
 """A request that the edge tries twice names its rows the same both times, and no other rows."""
 
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from starlette.testclient import TestClient
 
 from app.config import Config
 from app.contracts.rows import Contract
+from app.data.facts import distinct_events, event_facts
+from app.data.snapshots import take_snapshot
+from app.monitoring.as_known import Question, performance_as_known, read_logs
+from app.monitoring.tail import Tail
+from app.serving.api import build_api
 from app.serving.messages import PredictRequest
+from app.serving.replica import Replica
 from app.serving.retries import Namer
 from tests.serving_world import make_rows, make_table
 from tests.unit.serving.conftest import World, open_world
+from tests.unit.serving.test_bulk import ARROW, stream
 
 ASKED, OTHER = "5f0c9a3be7d64c0f8a3d1b2e4c5d6f70", "00000000-1111-2222-3333-444444444444"
 PREDICT = "/v1/flights/predict"
 
 
-def generating(config: Config) -> Contract:
-    """The contract with ids that are made on arrival."""
-    given = config.contract.model_dump()
+def generating(config: Config, *, times: bool = False) -> Contract:
+    """The contract with ids, and perhaps times, that are made on arrival."""
+    given, made = config.contract.model_dump(), {config.contract.id}
+    if times:
+        made.add(config.contract.event_time)
     for column in given["columns"]:
-        column["generated"] = column["name"] == config.contract.id
+        column["generated"] = column["name"] in made
     return Contract.model_validate(given)
 
 
@@ -151,3 +164,95 @@ def test_a_second_try_of_tensors_without_ids_names_the_same_rows(nameless: World
 
     assert ids(ASKED) == ids(ASKED)
     assert ids(ASKED) != ids(OTHER)
+
+
+@dataclass
+class Second:
+    """Another replica of the same workspace."""
+
+    replica: Replica
+    client: TestClient
+
+
+@pytest.fixture
+def two(flights: Config) -> Iterator[tuple[World, Second]]:
+    """Two replicas of one workspace that make ids and times."""
+    contract = generating(flights, times=True)
+    config = flights.model_copy(update={"contract": contract, "clock": "wall"})
+    with open_world(config) as world:
+        world.promote(seed=1)
+        replica = Replica(world.config, wall=time.time, steady=time.monotonic)
+        replica.start()
+        with TestClient(build_api(replica), headers=world.client.headers) as client:
+            yield world, Second(replica, client)
+        replica.stop()
+
+
+def ask_in_every_way(world: World, client: TestClient, headers: dict[str, str]) -> int:
+    """Ask for rows without ids and times; returns how many."""
+    contract = world.config.contract
+    sizes = (2, 40)
+    for size in sizes:
+        rows = [
+            {name: cell for name, cell in row.items() if name not in contract.generated}
+            for row in make_rows(contract, size, first=size)
+        ]
+        answer = client.post(PREDICT, json={"rows": rows}, headers=headers)
+        assert answer.status_code == 200, answer.text
+    columns = make_table(contract, 5, first=500).drop_columns(list(contract.generated))
+    answer = client.post(PREDICT, content=stream(columns), headers=headers | ARROW)
+    assert answer.status_code == 200, answer.text
+    return sum(sizes) + 5
+
+
+def test_what_two_replicas_answered_of_one_request_counts_once_for_all_who_read(
+    two: tuple[World, Second],
+) -> None:
+    world, second = two
+    tables, config = world.tables, world.config
+    headers = {"X-Request-ID": ASKED, "X-Request-Start": f"t={time.time() - 3:.3f}"}
+    number = ask_in_every_way(world, world.client, headers)
+    assert ask_in_every_way(world, second.client, headers) == number
+    world.replica.ship()
+    second.replica.ship()
+    assert tables.read("predictions").num_rows == tables.read("events").num_rows == 2 * number
+
+    tail, end = Tail(config, world.ledger), datetime.now(UTC) + timedelta(days=1)
+    tail.tick(datetime.now(UTC), {})
+    counts = tail.state.counts
+    question = Question(start=end - timedelta(days=3), end=end, at=end)
+    logs = read_logs(tables, question, config.monitoring)
+    known = performance_as_known(question, *logs, "flights", config.monitoring)
+    snapshot = take_snapshot(tables, config.contract, None, end, end)
+    facts = distinct_events(event_facts(tables.read("events"), config.contract))
+
+    assert (counts.num_predictions, counts.num_repeated_predictions) == (number, number)
+    assert counts.num_events == number
+    assert known.num_predictions == number
+    assert snapshot.num_rows == number
+    assert facts.num_rows == number
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["t=1000000000.000", "1000000000.000", "t=later", "t=99999999999.000", ""],
+    ids=["long ago", "no mark", "no number", "to come", "nothing"],
+)
+def test_a_time_that_cannot_be_that_of_a_request_is_passed_over(flights: Config, told: str) -> None:
+    namer = Namer(generating(flights, times=True), wall=lambda: 2_000_000_000.0)
+    request = PredictRequest(rows=[{}])
+    assert namer.name(request, b"", [(b"x-request-start", told.encode())]) is request
+
+
+def test_a_time_of_the_edge_is_none_of_a_driven_clocks_and_none_of_a_clients(
+    flights: Config,
+) -> None:
+    contract = generating(flights, times=True)
+    headers, now = [(b"x-request-start", b"t=2000000000.000")], 2_000_000_001.0
+    name = contract.event_time
+    own = PredictRequest(rows=[{name: "2013-04-01T06:00:00Z"}, {}])
+
+    assert Namer(contract).name(own, b"", headers) is own
+    rows = Namer(contract, wall=lambda: now).name(own, b"", headers).rows
+    assert rows == [{name: "2013-04-01T06:00:00Z"}, {name: "2033-05-18T03:33:20+00:00"}]
+    assert Namer(flights.contract, wall=lambda: now).name(own, b"", headers) is own
