@@ -50,6 +50,6 @@ class ClusterConfig(Frozen):
     background: Background = Field(
         "nice",
         description="How training, search, ingest and scoring share cores with replicas. nice: a "
-        "tenth of a core that both want. idle: what is left over, on a full machine nothing. "
+        "seventieth of a core that both want. idle: what is left over, on a full machine nothing. "
         "equal: half.",
     )

@@ -53,8 +53,8 @@ class ServingConfig(Frozen):
         None,
         gt=0,
         description="A prediction whose turn would come later than this, as fast as the last were "
-        "answered, gets 503 and Retry-After at once. About as long as an answer takes without a "
-        "queue keeps answers under three times that, whatever comes. Absent: by number alone.",
+        "answered, gets 503 and Retry-After at once. Twice what an answer costs keeps replicas "
+        "busy. Absent: by number alone.",
     )
     explain_max_rows: int = Field(
         16, ge=1, le=1000, description="Explaining a row costs hundreds of predictions."

@@ -31,8 +31,8 @@ NUM_REPLICAS = 2
 FACTOR = 10.0
 UNLOADED_SHARE = 0.2
 CALLERS = (2, 4, 6)
-# Little enough that replicas, too, turn some away; what they take in all is about four.
-AT_THE_EDGE = 7
+# One more than the replicas work at or hold ready: whom a replica turns away has held a place here.
+AT_THE_EDGE = 5
 CONNECTIONS = 64
 GREEDY_RATE = 5.0
 
@@ -42,7 +42,7 @@ class Dials:
     """How large, how long, how often."""
 
     hidden: int = 3072
-    max_wait_ms: float = 60.0
+    max_wait_ms: float = 150.0
     seconds: float = 15.0
     rounds: int = 3
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from app.config import Config, load_config, show_config
 from app.contracts.access import Limits
+from app.data.rowwise import FEW_ROWS
 from app.ledger.database import open_ledger
 from app.registry.store import live_replicas
 from app.sections import NetworkConfig
@@ -35,7 +36,7 @@ from tests.serving_world import AT
 
 GENERATOR = "benchmarks.serving.steady"
 # More rows than are answered together with other requests': each costs what it costs alone.
-ROWS = 32
+ROWS = FEW_ROWS + 1
 NUM_WORLD_ROWS = 40 * ROWS
 READY_SECONDS = 180.0
 # All that may be under way at the edge, and of one caller.

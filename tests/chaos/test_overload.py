@@ -31,8 +31,9 @@ def test_beyond_capacity_only_200_429_and_503_are_said_and_nothing_is_tried_agai
         "503 requests under way",
         "503 ms of work before this request",
     }
-    assert {"503 too many requests under way", "503 ms of work before this request"} <= told
+    assert "503 too many requests under way" in told
     # HAProxy hands on what replicas say, and would say 500 for itself.
     assert set(record["statuses_haproxy"]) == {"200", "503"}
-    assert set(record["refusals_haproxy"]) <= told
+    assert "503 ms of work before this request" in record["refusals_haproxy"]
+    assert set(record["refusals_haproxy"]) <= told | {"503 ms of work before this request"}
     assert record["most_tries"] == 1

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.priority import NICE, NICEST, give_way, worker_variables
+from app.priority import NICE, give_way, worker_variables
 from app.sections.running import Background, ClusterConfig
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="niceness is a thread's on Linux")
@@ -27,7 +27,7 @@ def niceness() -> int:
 
 
 @needs_linux
-@pytest.mark.parametrize(("how", "least"), [("equal", 0), ("nice", NICE), ("idle", NICEST)])
+@pytest.mark.parametrize(("how", "least"), [("equal", 0), ("nice", NICE), ("idle", NICE)])
 def test_a_thread_gives_way_and_what_it_starts_does_too(how: Background, least: int) -> None:
     before = niceness()
     told = "import os; print(os.nice(0), os.sched_getscheduler(0))"
@@ -46,18 +46,8 @@ def test_a_thread_gives_way_and_what_it_starts_does_too(how: Background, least: 
     assert niceness() == before
 
 
-@needs_linux
-def test_what_is_nicer_already_stays_so() -> None:
-    def work() -> int:
-        os.nice(NICE + 3 - niceness())
-        give_way("nice")
-        return niceness()
-
-    assert in_a_thread(work) == NICE + 3
-
-
 def test_workers_of_a_job_are_told_unless_they_are_equal() -> None:
     assert worker_variables("equal") == {}
     assert worker_variables("nice") == {"RAY_worker_niceness": str(NICE)}
-    assert worker_variables("idle") == {"RAY_worker_niceness": str(NICEST)}
+    assert worker_variables("idle") == {"RAY_worker_niceness": str(NICE)}
     assert ClusterConfig().background == "nice"
