@@ -25,7 +25,7 @@ def test_every_configuration_of_the_page_loads_together() -> None:
     assert loaded.tokens.roles["auditor"] == ("audit",)
     assert loaded.limits.rows_per_day == 1_000_000
     assert (loaded.capture.when_full, loaded.capture.max_spool_mb) == ("answer", 4096)
-    assert loaded.max_wait_ms == 60
+    assert loaded.max_wait_ms == 150
     assert (loaded.guard.range, loaded.guard.outlier) == ("flag", "refuse")
 
 
