@@ -17,11 +17,13 @@ import torch
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.config import load_config
+from app.config import Config, load_config, show_config
+from app.ledger.database import open_ledger
 from app.serving.api import build_api
 from app.serving.lines import BoundedLine
 from app.serving.replica import Replica
 from app.serving.whole import answer_whole
+from tests.serving_world import give_roles, put_version
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,6 +41,19 @@ class DiesBeforeItAnswers:
             await send(message)
 
         await self._app(scope, receive, last_words if scope["type"] == "http" else send)
+
+
+def prepare_flights(folder: Path, *overrides: str) -> tuple[Config, Path]:
+    """Write a configuration of the flights, and make a version the champion of its workspace."""
+    named = f"workspace={folder / 'workspace'}"
+    config = load_config(ROOT / "configs" / "flights.yaml", [named, *overrides])
+    config.workspace.mkdir(parents=True, exist_ok=True)
+    file = folder / "flights.yaml"
+    file.write_text(show_config(config))
+    ledger = open_ledger(config.ledger_url)
+    give_roles(ledger, config.name, put_version(config, ledger, seed=1))
+    ledger.close()
+    return config, file
 
 
 @contextlib.contextmanager

@@ -25,10 +25,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app.config import Config, load_config, show_config
+from app.config import Config, load_config
 from app.contracts.access import Limits
 from app.data.tables import open_tables
-from app.ledger.database import open_ledger
 from app.sections import ServingConfig
 from app.security.access import ROLES, Keyring
 from app.serving.messages import ErrorResponse
@@ -44,8 +43,8 @@ from tests.edge_world import (
     write_configuration,
 )
 from tests.job_process import ROOT, serve_job
-from tests.replica_process import run_replica
-from tests.serving_world import give_roles, make_rows, put_version, spool_owners
+from tests.replica_process import prepare_flights, run_replica
+from tests.serving_world import make_rows, spool_owners
 
 pytestmark = [pytest.mark.edge, needs_nginx]
 PREDICT = "/v1/flights/predict"
@@ -402,19 +401,11 @@ def replicas(tmp_path: Path) -> Replicas:
 
 
 def make_replicas(folder: Path, *overrides: str) -> Replicas:
-    named = f"workspace={folder / 'workspace'}"
     shipped = load_config(ROOT / "configs" / "flights.yaml")
     columns = [column.model_dump(mode="json") for column in shipped.contract.columns]
     columns[0]["generated"] = True
     contract = f"contract.columns={json.dumps(columns)}"
-    config = load_config(
-        ROOT / "configs" / "flights.yaml", [named, "clock=wall", contract, *overrides]
-    )
-    file = folder / "flights.yaml"
-    file.write_text(show_config(config))
-    ledger = open_ledger(config.ledger_url)
-    give_roles(ledger, config.name, put_version(config, ledger, seed=1))
-    ledger.close()
+    config, file = prepare_flights(folder, "clock=wall", contract, *overrides)
     key = Keyring(config.workspace).create("edge", ROLES, datetime.now(UTC)).get_secret_value()
     return Replicas(config, file, {"Authorization": f"Bearer {key}"})
 

@@ -37,7 +37,6 @@ class GatheredNetwork:
         (first, bias), *self._rest = layers
         self._num_members, self._bias = len(first), bias.flatten()
         weight_IO = first.permute(1, 0, 2).flatten(1).double()
-        self._last = np.array(shape.num_bins, np.int32)
         tables: list[Tensor] = []
         starts, place = [], 0
         for num_bins in shape.num_bins:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from app.config import Config
 from app.contracts.rows import TIMESTAMP, Column, Contract
 from app.sections import ClusterConfig, FeaturesConfig, SourceConfig
+from benchmarks.harness.orders import orders, values_of
 
 ROW_GROUP = 125_000
 BAD_SHARE = 1 / 2000
@@ -65,7 +66,7 @@ WAYS: tuple[tuple[str, object], ...] = (
 
 def vocabulary(name: str) -> list[str]:
     """Name the values of a category."""
-    return [f"{name}-{i:04d}" for i in range(CATEGORIES[name][0])]
+    return values_of(name, CATEGORIES[name][0])
 
 
 def contract() -> Contract:
@@ -74,26 +75,7 @@ def contract() -> Contract:
         Column(name=name, kind="number", nullable=nulls > 0, minimum=low, maximum=high)
         for name, (low, high, nulls) in NUMBERS.items()
     ]
-    categories = [
-        Column(
-            name=name,
-            kind="category",
-            nullable=nulls > 0,
-            categories=tuple(vocabulary(name)) if closed else None,
-        )
-        for name, (_, nulls, closed) in CATEGORIES.items()
-    ]
-    return Contract(
-        id="order_id",
-        event_time="ordered_at",
-        label="returned",
-        columns=(
-            Column(name="order_id", kind="identifier", feature=False),
-            Column(name="ordered_at", kind="time", feature=False),
-            *numbers,
-            *categories,
-        ),
-    )
+    return orders(numbers, CATEGORIES)
 
 
 def config(workspace: Path) -> Config:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.contracts.rows import TIMESTAMP
+from benchmarks.harness.orders import values_of
 
 FILE_ROWS, GROUP_ROWS = 500_000, 125_000
 FIRST_DAY_US = 1_577_836_800_000_000  # 2020-01-01
@@ -69,7 +70,7 @@ def make_rows(first: int, num_rows: int) -> pa.Table:
 
 def vocabulary(name: str) -> list[str]:
     """Name the values of a category."""
-    return [f"{name}-{i:04d}" for i in range(CATEGORIES[name][0])]
+    return values_of(name, CATEGORIES[name][0])
 
 
 def bounds(number: int) -> tuple[float, float]:

@@ -5,7 +5,8 @@ from pathlib import Path
 from app.config import Config
 from app.contracts.rows import Column, Contract
 from app.sections import ClusterConfig, SourceConfig
-from benchmarks.scoring.data import CATEGORIES, NUMBERS, bounds, null_share, vocabulary
+from benchmarks.harness.orders import orders
+from benchmarks.scoring.data import CATEGORIES, NUMBERS, bounds, null_share
 
 
 def contract() -> Contract:
@@ -15,26 +16,7 @@ def contract() -> Contract:
         for i, name in enumerate(NUMBERS)
         for low, high in [bounds(i)]
     ]
-    categories = [
-        Column(
-            name=name,
-            kind="category",
-            nullable=nulls > 0,
-            categories=tuple(vocabulary(name)) if closed else None,
-        )
-        for name, (_, nulls, closed) in CATEGORIES.items()
-    ]
-    return Contract(
-        id="order_id",
-        event_time="ordered_at",
-        label="returned",
-        columns=(
-            Column(name="order_id", kind="identifier", feature=False),
-            Column(name="ordered_at", kind="time", feature=False),
-            *numbers,
-            *categories,
-        ),
-    )
+    return orders(numbers, CATEGORIES)
 
 
 def config(workspace: Path, cores: int = 2) -> Config:

@@ -17,14 +17,12 @@ from typing import Any
 import psutil
 import pytest
 
-from app.config import Config, load_config, show_config
-from app.ledger.database import open_ledger
+from app.config import Config
 from app.security.access import ROLES, Keyring
 from tests.edge_world import needs_nginx, run_edge
 from tests.malformed_requests import Maker
 from tests.raw_lines import Outcome, Target, storm
-from tests.replica_process import ROOT, run_replica
-from tests.serving_world import give_roles, put_version
+from tests.replica_process import prepare_flights, run_replica
 from tests.token_world import AUDIENCE, ISSUER, Provider
 
 SEED = int(os.environ.get("MALFORMED_SEED", "7"))
@@ -76,15 +74,7 @@ class Attacked:
 @pytest.fixture
 def attacked(tmp_path: Path, free_port: int) -> Iterator[Attacked]:
     """A replica that answers, with short times."""
-    workspace = tmp_path / "workspace"
-    workspace.mkdir()
-    shipped = ROOT / "configs" / "flights.yaml"
-    config = load_config(shipped, [f"workspace={workspace}", *OVERRIDES])
-    file = tmp_path / "attacked.yaml"
-    file.write_text(show_config(config))
-    ledger = open_ledger(config.ledger_url)
-    give_roles(ledger, config.name, put_version(config, ledger, seed=1))
-    ledger.close()
+    config, file = prepare_flights(tmp_path, *OVERRIDES)
     maker = Maker(config.contract, _keys(config), SEED)
     log = tmp_path / "replica.log"
     line = f"--line-seconds={LINE_SECONDS}"

@@ -17,11 +17,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.config import load_config, show_config
-from app.ledger.database import open_ledger
 from app.security.access import ROLES, Keyring
-from tests.replica_process import ROOT, run_replica
-from tests.serving_world import give_roles, put_version
+from tests.replica_process import ROOT, prepare_flights, run_replica
 from tests.token_world import AUDIENCE, ISSUER, Provider
 
 pytestmark = [pytest.mark.contract, pytest.mark.timeout(3600)]
@@ -68,16 +65,8 @@ class Served:
 def served(tmp_path_factory: pytest.TempPathFactory, free_port_of_module: int) -> Iterator[Served]:
     """Run the replica and write down what it publishes."""
     folder = tmp_path_factory.mktemp("contract")
-    workspace = folder / "workspace"
-    workspace.mkdir()
-    shipped = ROOT / "configs" / "flights.yaml"
-    config = load_config(shipped, [f"workspace={workspace}", *OVERRIDES])
-    file = folder / "served.yaml"
-    file.write_text(show_config(config))
-    ledger = open_ledger(config.ledger_url)
-    give_roles(ledger, config.name, put_version(config, ledger, seed=1))
-    ledger.close()
-    credentials = _credentials(workspace)
+    config, file = prepare_flights(folder, *OVERRIDES)
+    credentials = _credentials(config.workspace)
     url = f"http://127.0.0.1:{free_port_of_module}"
     with run_replica(file, free_port_of_module, folder / "replica.log"):
         headers = {"Authorization": credentials["everything"]}
