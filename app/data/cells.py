@@ -55,7 +55,9 @@ def cells_of_arrow(
     With `dictionaries` a category that comes dictionary-encoded stays so, as DICTIONARY.
     """
     if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks()
+        values = values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
+    if values.type == column.arrow_type:
+        return Cells(values, [])
     if pa.types.is_dictionary(values.type):
         if dictionaries and column.kind == "category" and _is_text_dictionary(values):
             return Cells(values.cast(DICTIONARY), [])

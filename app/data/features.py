@@ -22,6 +22,7 @@ from pydantic import Field
 
 from app.contracts.rows import Frozen
 from app.data.categories import FIRST_KNOWN, NULL, UNSEEN, CategoryFeature
+from app.data.gridplaces import GridPlaces
 from app.data.places import places_of
 from app.data.rowwise import FEW_ROWS, RowPlan
 from app.data.statistics import (
@@ -152,8 +153,8 @@ class Encoder(Frozen):
             numbers_BF[:, first : first + 4] = _cycles(table, name)
         if table.num_rows <= FEW_ROWS and self._by_row(table, numbers_BF, categories_BC):
             return Encoded(numbers_BF, categories_BC)
-        for i, number in enumerate(self.numbers):
-            number.place(number_column(table, number.name), numbers_BF[:, i])
+        columns = [number_column(table, number.name) for number in self.numbers]
+        self._grid_places.place(columns, numbers_BF)
         for i, category in enumerate(self.categories):
             categories_BC[:, i] = category.codes(text_column(table, category.name))
         return Encoded(numbers_BF, categories_BC)
@@ -205,6 +206,10 @@ class Encoder(Frozen):
             numbers_BF[i, : len(places)] = places
             categories_BC[i] = codes
         return True
+
+    @cached_property
+    def _grid_places(self) -> GridPlaces:
+        return GridPlaces([(places_of(n.edges), n.null_position) for n in self.numbers])
 
     @cached_property
     def _row_plan(self) -> RowPlan:

@@ -26,16 +26,23 @@ class Places:
 
     def __init__(self, edges: Sequence[float]) -> None:
         """Take ascending, distinct, finite edges; with fewer than two every place is 0."""
-        self._edges = np.array(edges, np.float64)
+        self.edges = np.array(edges, np.float64)
         self._num_bins = max(len(edges) - 1, 0)
         with np.errstate(over="ignore"):
-            slopes = 1.0 / np.diff(self._edges)
+            slopes = 1.0 / np.diff(self.edges)
         # Edges next to each other, or too far apart for a double, need np.interp's care.
         self._plain = bool((np.isfinite(slopes) & (slopes > 0)).all())
-        self._slopes = np.append(slopes, 0.0)
-        self._edge_list: list[float] = self._edges.tolist()
-        self._slope_list: list[float] = self._slopes.tolist()
-        self._scale, self._bins_of_cells = _grid(self._edges) if self._num_bins else (0.0, None)
+        self.slopes = np.append(slopes, 0.0)
+        self._edge_list: list[float] = self.edges.tolist()
+        self._slope_list: list[float] = self.slopes.tolist()
+        self.scale, found = _grid(self.edges) if self._num_bins else (0.0, None)
+        self._has_cells = found is not None
+        self.bins_of_cells = np.empty(0, np.intp) if found is None else found
+
+    @property
+    def has_grid(self) -> bool:
+        """Whether a grid of cells leads to the bins: see `edges`, `slopes`, `bins_of_cells`."""
+        return self._plain and self._has_cells
 
     def many(self, values: NDArray[np.float64], out: NDArray[Any], null: float) -> None:
         """Write the places of values into an array of floats, `null` where a value is NaN."""
@@ -61,28 +68,26 @@ class Places:
             return np.where(np.isnan(values), np.nan, 0.0)
         if not self._plain:
             return self._interpolated(values)
-        placed: NDArray[np.float64] = np.clip(values, self._edges[0], self._edges[-1])
+        placed: NDArray[np.float64] = np.clip(values, self.edges[0], self.edges[-1])
         bins = self._bins(placed)
-        placed -= self._edges.take(bins)
-        placed *= self._slopes.take(bins)
+        placed -= self.edges.take(bins)
+        placed *= self.slopes.take(bins)
         placed += bins
         return placed
 
     def _bins(self, values: NDArray[np.float64]) -> NDArray[np.intp]:
         """Find the bin of each value, any bin for NaN."""
-        if self._bins_of_cells is None:
-            return np.searchsorted(self._edges, values, side="right").astype(np.intp) - 1
+        if not self._has_cells:
+            return np.searchsorted(self.edges, values, side="right").astype(np.intp) - 1
         with np.errstate(invalid="ignore"):
-            cells = ((values - self._edges[0]) * self._scale).astype(np.int32)
-        bins: NDArray[np.intp] = self._bins_of_cells.take(cells, mode="clip")
+            cells = ((values - self.edges[0]) * self.scale).astype(np.int32)
+        bins: NDArray[np.intp] = self.bins_of_cells.take(cells, mode="clip")
         # Of the one edge that a cell may have, the value may still be on the left.
-        bins -= values < self._edges.take(bins)
+        bins -= values < self.edges.take(bins)
         return bins
 
     def _interpolated(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        placed: NDArray[np.float64] = np.interp(
-            values, self._edges, np.arange(self._num_bins + 1.0)
-        )
+        placed: NDArray[np.float64] = np.interp(values, self.edges, np.arange(self._num_bins + 1.0))
         return placed
 
 

@@ -115,15 +115,17 @@ def cast_rows(rows: pa.Table, schema: pa.Schema) -> pa.Table:
         return rows
     if rows.column_names != schema.names:
         raise ValueError(f"rows do not fit the table: {rows.column_names}, it has {schema.names}")
-    # Most columns are of their type already, and casting one to what it is takes its time too.
-    kept = zip(rows.columns, schema, strict=True)
-    try:
-        columns = [c if c.type == field.type else c.cast(field.type) for c, field in kept]
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"rows do not fit the table: {error}") from error
-    for column, field in zip(columns, schema, strict=True):
+    columns = []
+    for column, field in zip(rows.columns, schema, strict=True):
+        # Most columns are of their type already, and casting one to what it is takes its time too.
+        if column.type != field.type:
+            try:
+                column = column.cast(field.type)
+            except pa.ArrowInvalid as error:
+                raise ValueError(f"rows do not fit the table: {error}") from error
         if column.null_count and not field.nullable:
             raise ValueError(f"rows do not fit the table: {field.name} has nulls and may have none")
+        columns.append(column)
     return pa.Table.from_arrays(columns, schema=schema)
 
 

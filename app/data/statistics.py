@@ -263,7 +263,9 @@ def number_column(table: pa.Table, name: str) -> NDArray[np.float64]:
     column = any_column(table, name)
     if column.type != pa.float64():
         column = column.cast(pa.float64())
-    values: NDArray[np.float64] = column.to_numpy(zero_copy_only=False)
+    # Where a column is in one piece and has no null, it is read where it lies.
+    whole = column.chunk(0) if column.num_chunks == 1 else column
+    values: NDArray[np.float64] = whole.to_numpy(zero_copy_only=False)
     return values
 
 
@@ -275,8 +277,9 @@ def text_column(table: pa.Table, name: str) -> pa.ChunkedArray:
 
 def any_column(table: pa.Table, name: str) -> pa.ChunkedArray:
     """Read a column. Raises ValueError when it is missing."""
-    if name not in table.schema.names:
+    place = table.schema.get_field_index(name)
+    if place < 0:
         raise ValueError(
             f"rows have no column {name}; the model needs it, got {', '.join(table.schema.names)}"
         )
-    return table.column(name)
+    return table.column(place)

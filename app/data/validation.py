@@ -20,7 +20,7 @@ from app.data.delivered_labels import held_labels, judge_together, label_cells, 
 from app.data.distinct import take_most
 from app.data.goodrows import GoodRows
 from app.data.labels import known_schema
-from app.data.limits import as_mask, each, limits
+from app.data.limits import as_mask, each, limits, within
 from app.data.quarantine import QUARANTINED, WITHHELD, RawRows, Reasons, quarantined_rows
 from app.data.repeats import keep_first
 from app.data.rowwise import FEW_ROWS
@@ -177,9 +177,12 @@ def _settle(
 ) -> Validated:
     """Judge cells that have been read, then rules, then ids, and part the rows."""
     reasons, num_rows = batch.reasons, batch.num_rows
+    quiet = within(batch.cells, contract.columns)
     for column in contract.columns:
         cells = batch.cells[column.name]
         reasons.add(column.name, cells.complaints)
+        if column.name in quiet:
+            continue
         reasons.add(column.name, (c for c in limits(cells, column) if c[0] not in batch.broken))
     arrays = [batch.cells[column.name].array for column in contract.columns]
     typed = pa.Table.from_arrays(arrays, names=contract.schema.names)

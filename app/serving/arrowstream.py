@@ -71,8 +71,8 @@ def read_stream(body: bytes, contract: Contract, max_rows: int, max_bytes: int) 
     if KEY_COLUMN in table.column_names:
         keys = check_keys(_text(table[KEY_COLUMN]).to_pylist(), num_rows)
     columns = {
-        name: _plain(table[name], contract.by_name[name])
-        for name in table.column_names
+        name: _plain(column, contract.by_name[name])
+        for name, column in zip(table.column_names, table.columns, strict=True)
         if name != KEY_COLUMN
     }
     return Bulk(pa.table(columns), keys, request_id)
@@ -172,6 +172,8 @@ def _refuse_long_texts(table: pa.Table, max_bytes: int) -> None:
 def _text_bytes(chunk: pa.Array) -> int:
     """Count the bytes of a chunk's texts as they are when they are written out."""
     kind = chunk.type
+    if pa.types.is_primitive(kind):
+        return 0
     if pa.types.is_dictionary(kind):
         lengths = pc.binary_length(chunk.dictionary).take(chunk.indices)
         return int(pc.sum(lengths.cast(pa.int64())).as_py() or 0)

@@ -42,4 +42,4 @@ async def predict_stream(replica: Replica, desk: Desk, request: Request) -> Resp
     desk.refuse_if_late()
     body = await desk.read(request.scope, request.receive, ARROW)
     with desk.turn():
-        return await desk.work(answer)
+        return await (desk.compute if predictor.is_prompt else desk.work)(answer)

@@ -66,6 +66,8 @@ class Desk:
         self._longest_wait = float("inf") if longest is None else longest / 1000
         # Two: one may wait for the disk or the ledger while the other computes.
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="requests")
+        # One: two that compute hand the interpreter's lock back and forth at every small operation.
+        self._computing = ThreadPoolExecutor(1, thread_name_prefix="computing")
 
     def place(self) -> AbstractContextManager[None]:
         """Count a request as under way. Raises Refused with 503 when too many are."""
@@ -106,6 +108,10 @@ class Desk:
     async def work(self, function: Callable[[], Outcome]) -> Outcome:
         """Call a function that takes its time, beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._workers, function)
+
+    async def compute(self, function: Callable[[], Outcome]) -> Outcome:
+        """Call a function that waits for nothing but the processor: one after the other."""
+        return await asyncio.get_running_loop().run_in_executor(self._computing, function)
 
     async def serve(
         self,

@@ -63,8 +63,10 @@ class Predicting:
         return answer
 
     async def _answered(self, body: bytes, scope: Scope) -> bytes:
-        if len(body) > SMALL_BODY or not self._predictor.is_prompt:
+        if not self._predictor.is_prompt:
             return await self._desk.work(lambda: self._whole(body, scope))
+        if len(body) > SMALL_BODY:
+            return await self._desk.compute(lambda: self._whole(body, scope))
         request = self._read(body, scope)
         answer = await self._gathering.ask(request)
         if isinstance(answer, Way):

@@ -10,6 +10,9 @@ from collections.abc import Iterable, Sequence
 from itertools import repeat
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from app.contracts.rows import Contract
 from app.contracts.times import MICROSECOND
 from app.contracts.windows import LIVE_SOURCE
@@ -128,18 +131,19 @@ def prediction_id(version: str, key: str) -> str:
     return hashlib.blake2b(f"{version}\0{key}".encode(), digest_size=NAME_BYTES).hexdigest()
 
 
-def prediction_ids(versions: Iterable[str], keys: Iterable[str]) -> list[str]:
-    """Name the predictions of many rows as prediction_id does each; most have one version.
+def prediction_ids(version: str, keys: Sequence[str]) -> pa.StringArray:
+    """Name the predictions of many rows by one version as prediction_id does each.
 
-    >>> prediction_ids(["v1"], ["row-7"]) == [prediction_id("v1", "row-7")]
+    >>> prediction_ids("v1", ["row-7"])[0].as_py() == prediction_id("v1", "row-7")
     True
     """
-    begun: dict[str, Any] = {}
-    names = []
-    for version, key in zip(versions, keys, strict=True):
-        if version not in begun:
-            begun[version] = hashlib.blake2b(f"{version}\0".encode(), digest_size=NAME_BYTES)
-        name = begun[version].copy()
+    begin = hashlib.blake2b(f"{version}\0".encode(), digest_size=NAME_BYTES).copy
+    digests = []
+    for key in keys:
+        name = begin()
         name.update(key.encode())
-        names.append(name.hexdigest())
-    return names
+        digests.append(name.digest())
+    # All names are of one length, and are written one behind the other.
+    ends = np.arange(len(digests) + 1, dtype=np.int32) * (2 * NAME_BYTES)
+    letters = b"".join(digests).hex().encode()
+    return pa.StringArray.from_buffers(len(digests), pa.py_buffer(ends), pa.py_buffer(letters))

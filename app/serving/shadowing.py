@@ -9,7 +9,7 @@ import shutil
 import threading
 from collections import deque
 from collections.abc import Sequence
-from itertools import islice, repeat
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -209,7 +209,7 @@ class _Scoring(NamedTuple):
         keys = predictions["idempotency_key"].to_pylist()
         columns = {name: predictions[name] for name in predictions.column_names}
         del columns["arm"], columns["propensity"]
-        columns["prediction_id"] = pa.array(prediction_ids(repeat(self.version, len(keys)), keys))
+        columns["prediction_id"] = prediction_ids(self.version, keys)
         columns["version"] = pa.repeat(self.version, rows.num_rows)
         columns["probability"] = pa.array(given, pa.float64())
         self.spool.append({SHADOWS: pa.table(columns)})

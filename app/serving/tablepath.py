@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from app.contracts.records import Roles
 from app.contracts.rows import TIMESTAMP, Contract
@@ -19,7 +18,7 @@ from app.serving.arms import Stamp
 from app.serving.guards import Finding
 from app.serving.messages import Refused, Rejected
 from app.serving.residents import Generation
-from app.serving.rowpath import name_others, prediction_ids
+from app.serving.rowpath import name_others, prediction_id, prediction_ids
 
 
 class Made(NamedTuple):
@@ -79,11 +78,16 @@ def predictions_table(
     """Write the predictions of rows, one a row."""
     size = events.num_rows
     columns = _stamped(made, size)
+    if made.stamps is None:
+        names = prediction_ids(made.generation.alone.version, keys)
+    else:
+        stamped = zip(made.stamps, keys, strict=True)
+        names = pa.array([prediction_id(stamp.version, key) for stamp, key in stamped])
     entity = events[contract.entity] if contract.entity else pa.nulls(size, pa.string())
     return pa.table(
         {
-            "prediction_id": prediction_ids(columns["version"].to_pylist(), keys),
-            "idempotency_key": keys,
+            "prediction_id": names,
+            "idempotency_key": pa.array(keys, pa.string()),
             "row_id": events[contract.id],
             "entity": entity,
             **columns,
@@ -123,12 +127,11 @@ def rejected_rows(quarantined: pa.Table) -> list[Rejected]:
     ]
 
 
-def checked_probabilities(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def checked_probabilities(given: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Let no answer out that is no probability. Raises ArithmeticError."""
-    within = pc.all(
-        pc.and_(pc.greater_equal(probabilities, 0.0), pc.less_equal(probabilities, 1.0))
-    )
-    if not within.as_py():
+    probabilities = np.asarray(given, np.float64)
+    # A NaN is within nothing.
+    if not ((probabilities >= 0.0) & (probabilities <= 1.0)).all():
         raise ArithmeticError("the version gave something that is no probability")
     return probabilities
 
