@@ -49,6 +49,8 @@ __all__ = [
 
 NULL_POSITION = -1.0
 DAY_US = 86_400_000_000
+# A column with nulls is copied: of a large table no more than so many rows of all at a time.
+PIECE_ROWS = 16_384
 WAVES = ("day_sin", "day_cos", "week_sin", "week_cos")
 
 
@@ -153,8 +155,11 @@ class Encoder(Frozen):
             numbers_BF[:, first : first + 4] = _cycles(table, name)
         if table.num_rows <= FEW_ROWS and self._by_row(table, numbers_BF, categories_BC):
             return Encoded(numbers_BF, categories_BC)
-        columns = [number_column(table, number.name) for number in self.numbers]
-        self._grid_places.place(columns, numbers_BF)
+        # Of an empty table too it is seen whether a column is missing.
+        for first in range(0, max(table.num_rows, 1), PIECE_ROWS):
+            piece = table.slice(first, PIECE_ROWS)
+            columns = [number_column(piece, number.name) for number in self.numbers]
+            self._grid_places.place(columns, numbers_BF[first : first + PIECE_ROWS])
         for i, category in enumerate(self.categories):
             categories_BC[:, i] = category.codes(text_column(table, category.name))
         return Encoded(numbers_BF, categories_BC)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from app.data.goodrows import PlainRow
@@ -55,7 +54,7 @@ def deal_table(turn: Turn, entity: str | None, accepted: pa.Table, keys: Sequenc
 
     def score(bundle: Bundle, places: list[int]) -> Sequence[float]:
         mine = accepted if len(places) == accepted.num_rows else accepted.take(places)
-        given: list[float] = checked_probabilities(np.asarray(bundle.predict(mine))).tolist()
+        given: list[float] = checked_probabilities(bundle.predict(mine)).tolist()
         return given
 
     entities = [None] * len(keys) if entity is None else accepted[entity].to_pylist()

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from app.background import Rounds
@@ -215,7 +214,7 @@ class _Scoring(NamedTuple):
         self.spool.append({SHADOWS: pa.table(columns)})
 
     def _checked(self, probabilities: Any, number: int) -> list[float]:
-        given: list[float] = checked_probabilities(np.asarray(probabilities)).tolist()
+        given: list[float] = checked_probabilities(probabilities).tolist()
         if len(given) != number:
             raise ArithmeticError(f"expected {number} probabilities, got {len(given)}")
         return given
