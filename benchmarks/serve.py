@@ -1,11 +1,11 @@
 """Serving: ours with everything on, beside servers of the same network with nothing on.
 
-Each contender is started alone, warmed, called by 1, 16 and 64 callers in a closed loop, and ended,
-in interleaved rounds; a round's figures are divided by those of FastAPI and pydantic under one
-uvicorn worker in the same round, and the medians of the ratios are told. Every answer's status and
-probability is checked. CPU a request is the figure to trust on a shared machine: the replica's own
-time, and that of all processes over what those beside it take when nobody calls. Then bodies of
-1,000 rows. The last line is one JSON record.
+Each contender is started with no other beside it but FastAPI and pydantic under one uvicorn worker,
+warmed, and ended, in interleaved rounds. 1, 16 and 64 callers in a closed loop call FastAPI and, at
+once after it, the contender, whose figures are divided by FastAPI's; the medians of the ratios over
+rounds are told. Every answer's status and probability is checked. CPU a request is the figure to
+trust on a shared machine: the replica's own time, and that of all processes over what those beside
+it take when nobody calls. Then bodies of 1,000 rows. The last line is one JSON record.
 
 LitServe and BentoML are not this project's: `pip install -e .[bench]` into an environment of their
 own, and name its interpreter.
@@ -59,12 +59,14 @@ def main(
             show_profile(profiled, world, Load(PROFILED_CALLERS, seconds))
             return
         names, left_out = available(only.split(","), peers_python)
+        if not names:
+            raise typer.BadParameter(f"nobody is left to compare with {ANCHOR}", param_hint="only")
         loads = [Load(int(number), seconds) for number in callers.split(",")]
         results = run_rounds(rounds, names, world, loads, peers_python)
         results.show()
         record = {"rounds": rounds, "seconds": seconds, "network": network, "left_out": left_out}
         record |= results.record()
-        if {ANCHOR, MAIN} <= set(names):
+        if MAIN in names:
             record |= bulk_record(rounds, world, seconds, bulk.split(","))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -73,7 +75,7 @@ def main(
 
 def available(asked: Sequence[str], peers_python: str) -> tuple[list[str], dict[str, str]]:
     """Give the contenders that can run, and why others cannot."""
-    wanted = {name: each for name, each in CONTENDERS.items() if name in asked}
+    wanted = {n: each for n, each in CONTENDERS.items() if n in asked and n != ANCHOR}
     lacking = {name: each.lacks(peers_python) for name, each in wanted.items()}
     left_out = {name: f"needs {what}" for name, what in lacking.items() if what is not None}
     for name, why in left_out.items():
@@ -84,7 +86,7 @@ def available(asked: Sequence[str], peers_python: str) -> tuple[list[str], dict[
 def run_rounds(
     rounds: int, names: list[str], world: World, loads: Sequence[Load], peers_python: str
 ) -> Results:
-    """Run every contender once a round."""
+    """Run every contender once a round, beside the anchor."""
     results = Results()
     for number in range(rounds):
         # Another one begins each round, so that none always follows the same neighbour.
@@ -92,12 +94,14 @@ def run_rounds(
         for name in names[turn:] + names[:turn]:
             contender = CONTENDERS[name]
             python = peers_python if contender.package else sys.executable
-            for load, each in zip(loads, one_round(contender, world, loads, python), strict=True):
-                results.add(number, name, load.callers, each)
+            pairs = one_round(contender, CONTENDERS[ANCHOR], world, loads, python)
+            for load, (mine, anchor) in zip(loads, pairs, strict=True):
+                results.add(number, name, load.callers, mine, anchor)
                 say(
                     f"round {number + 1}: {name}, {load.callers} callers: "
-                    f"{each.requests_per_s:,.0f}/s, p99 {each.p99_ms:.1f} ms, "
-                    f"{each.cpu_us:,.0f} CPU µs"
+                    f"{mine.requests_per_s:,.0f}/s, p99 {mine.p99_ms:.1f} ms, "
+                    f"{mine.cpu_us:,.0f} CPU µs; {ANCHOR} {anchor.requests_per_s:,.0f}/s, "
+                    f"{anchor.p99_ms:.1f} ms, {anchor.cpu_us:,.0f} CPU µs"
                 )
     return results
 
@@ -109,7 +113,7 @@ def bulk_record(
     record: dict[str, dict[str, Any]] = {f"bulk_vs_{ANCHOR}": {}, f"bulk_cpu_vs_{ANCHOR}": {}}
     for kind in (each for each in KINDS if each in kinds):
         load = Load(BULK_CALLERS, seconds, BULK_ROWS, kind)
-        results = run_rounds(rounds, [ANCHOR, MAIN], world, [load], sys.executable)
+        results = run_rounds(rounds, [MAIN], world, [load], sys.executable)
         print(f"{BULK_ROWS:,} rows a body, as {kind}")
         results.show_bulk()
         for name, figure in (("bulk", "rows_per_s"), ("bulk_cpu", "cpu_us")):

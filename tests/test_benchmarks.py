@@ -27,7 +27,7 @@ from benchmarks.serving.contenders import CONTENDERS
 from benchmarks.serving.load import read_answer
 from benchmarks.serving.plain import Model
 from benchmarks.serving.results import Results
-from benchmarks.serving.rounds import Load, Wrong, running
+from benchmarks.serving.rounds import Load, Measured, Wrong, one_round, running
 from benchmarks.serving.world import World, make_world
 
 NUM_ROWS = 4000
@@ -163,19 +163,34 @@ def test_an_answer_is_read_when_it_is_whole(received: bytes, body: bytes | None)
 
 def test_a_round_of_servers_is_measured_and_compared(world: World) -> None:
     results = Results()
-    for name in ("fastapi", "asgi"):
-        with running(CONTENDERS[name], world) as up:
-            results.add(0, name, 2, up.measure(Load(2, 0.5)))
-    assert results.median("asgi", 2).requests > 0
-    assert results.median("fastapi", 2).cpu_us > 0
-    ours, theirs = (results.median(name, 2).cpu_us for name in ("asgi", "fastapi"))
-    assert results.ratio("cpu_us", "asgi", "fastapi", 2) == pytest.approx(ours / theirs, abs=1e-3)
+    asgi, anchor = CONTENDERS["asgi"], CONTENDERS["fastapi"]
+    [(mine, theirs)] = one_round(asgi, anchor, world, [Load(2, 0.5)])
+    results.add(0, "asgi", 2, mine, theirs)
+    assert results.median("asgi", 2) == mine
+    assert results.median("fastapi", 2) == theirs
+    assert min(mine.requests, theirs.cpu_us) > 0
+    shown = results.ratio("cpu_us", "asgi", "fastapi", 2)
+    assert shown == pytest.approx(mine.cpu_us / theirs.cpu_us, abs=1e-3)
     record = results.record()
     assert set(record) >= {
         *("vs_fastapi", "vs_serve_default", "vs_litserve", "vs_bentoml"),
         *("cpu_vs_fastapi", "p99_vs_fastapi"),
     }
     assert set(record["contenders"]["asgi"]["2"]) >= {"requests_per_s", "p50_ms", "p99_ms"}
+
+
+def test_two_are_compared_through_the_anchor_beside_each() -> None:
+    def measured(requests_per_s: float) -> Measured:
+        return Measured(1, requests_per_s, requests_per_s, 1.0, 1.0, 1.0, 1.0, 0.0)
+
+    results = Results()
+    # The machine became twice as slow after ours was measured in the second round.
+    for number, slower in ((0, 1.0), (1, 2.0), (2, 1.0)):
+        results.add(number, "direct", 4, measured(60.0), measured(80.0))
+        results.add(number, "litserve", 4, measured(30.0 / slower), measured(80.0 / slower))
+    assert results.ratio("requests_per_s", "direct", "fastapi", 4) == 0.75
+    assert results.ratio("requests_per_s", "direct", "litserve", 4) == 2.0
+    assert results.ratio("requests_per_s", "direct", "bentoml", 4) is None
 
 
 def test_an_answer_that_is_not_the_bundles_is_found_out(world: World, tmp_path: Path) -> None:

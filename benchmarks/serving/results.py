@@ -1,4 +1,7 @@
-"""Put rounds together: medians for people, and ratios within a round for the record."""
+"""Put rounds together: medians for people, and ratios for the record.
+
+Each figure stands beside the anchor's of the same moment, and is compared with others through it.
+"""
 
 import statistics
 from dataclasses import fields
@@ -8,6 +11,7 @@ from benchmarks.serving.contenders import ANCHOR, CONTENDERS, MAIN
 from benchmarks.serving.rounds import Measured
 
 Key = tuple[int, str, int]
+Pair = tuple[Measured, Measured]
 PEERS = {
     "vs_fastapi": ANCHOR,
     "vs_serve_default": "serve-default",
@@ -21,37 +25,49 @@ class Results:
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._measured: dict[Key, Measured] = {}
+        self._pairs: dict[Key, Pair] = {}
 
-    def add(self, number: int, name: str, callers: int, measured: Measured) -> None:
-        """Note what a contender did in a round."""
-        self._measured[number, name, callers] = measured
+    def add(self, number: int, name: str, callers: int, mine: Measured, anchor: Measured) -> None:
+        """Note what a contender did in a round, and what the anchor did beside it."""
+        self._pairs[number, name, callers] = mine, anchor
 
     @property
     def names(self) -> list[str]:
-        """Who was measured, in the order of the first round."""
-        return list(dict.fromkeys(name for _, name, _ in self._measured))
+        """Who was measured: the anchor, then others in the order of the first round."""
+        return [ANCHOR, *dict.fromkeys(name for _, name, _ in self._pairs)]
 
     @property
     def callers(self) -> list[int]:
         """How many callers there were."""
-        return sorted({callers for *_, callers in self._measured})
+        return sorted({callers for *_, callers in self._pairs})
 
     def median(self, name: str, callers: int) -> Measured:
-        """Take the median of each figure over the rounds."""
-        each = [m for (_, n, c), m in self._measured.items() if (n, c) == (name, callers)]
+        """Take the median of each figure over the rounds; the anchor's over all it stood beside."""
+        place = 1 if name == ANCHOR else 0
+        each = [
+            pair[place]
+            for (_, n, c), pair in self._pairs.items()
+            if c == callers and name in (n, ANCHOR)
+        ]
         of = {f.name: statistics.median(getattr(m, f.name) for m in each) for f in fields(Measured)}
         return Measured(**of)
 
     def ratio(self, figure: str, one: str, other: str, callers: int) -> float | None:
-        """Take the median of a figure's ratios within rounds; None where one was not there."""
-        found = [
-            getattr(mine, figure) / getattr(theirs, figure)
-            for (number, name, c), mine in self._measured.items()
-            if (name, c) == (one, callers)
-            and (theirs := self._measured.get((number, other, callers))) is not None
-        ]
+        """Take the median of a figure's ratios within rounds; None where one was not there.
+
+        Each of the two is first divided by the anchor's figure beside it.
+        """
+        mine, theirs = (self._relative(figure, name, callers) for name in (one, other))
+        found = [mine[number] / theirs[number] for number in mine.keys() & theirs.keys()]
         return round(statistics.median(found), 3) if found else None
+
+    def _relative(self, figure: str, name: str, callers: int) -> dict[int, float]:
+        """Divide a figure of each round by the anchor's; the anchor's own is one."""
+        return {
+            number: 1.0 if name == ANCHOR else getattr(mine, figure) / getattr(anchor, figure)
+            for (number, n, c), (mine, anchor) in self._pairs.items()
+            if c == callers and name in (n, ANCHOR)
+        }
 
     def by_callers(self, figure: str, one: str, other: str) -> dict[str, float]:
         """Give the ratios of each number of callers."""

@@ -1,4 +1,4 @@
-"""Run one round of a contender: start it, warm it, load it with callers, and count what it cost."""
+"""Run one round of a contender beside the anchor: start both, warm, load, count what they cost."""
 
 import contextlib
 import re
@@ -180,8 +180,18 @@ def _await(up: Running) -> None:
 
 
 def one_round(
-    contender: Contender, world: World, loads: Sequence[Load], python: str = sys.executable
-) -> list[Measured]:
-    """Start a contender, measure each load, and end it."""
-    with running(contender, world, loads[0].kind, python) as up:
-        return [up.measure(load) for load in loads]
+    contender: Contender,
+    anchor: Contender,
+    world: World,
+    loads: Sequence[Load],
+    python: str = sys.executable,
+) -> list[tuple[Measured, Measured]]:
+    """Measure each load of a contender and, at once before it, the same load of the anchor.
+
+    A shared machine's speed wanders by half within minutes, and starting takes one: what is divided
+    by each other is measured seconds apart. The anchor is a process that idles at no cost.
+    """
+    kind = loads[0].kind
+    with running(anchor, world, kind) as below, running(contender, world, kind, python) as up:
+        pairs = [(below.measure(load), up.measure(load)) for load in loads]
+    return [(mine, theirs) for theirs, mine in pairs]
