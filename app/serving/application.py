@@ -90,8 +90,9 @@ def compose(config: Config) -> serve.Application:
         graceful_shutdown_wait_loop_s=0.5,
         # A new replica answers before the old one stops.
         max_surge_percent=100,
-        # Requests are in the prediction log; a line of text for each costs time and says less.
-        logging_config={"enable_access_log": False},
+        # Requests are in the prediction log; a line of text for each costs time and says less. At
+        # Serve's own level it would be written all the same, and then thrown away.
+        logging_config={"enable_access_log": False, "log_level": "WARNING"},
     )(hosted)
     return deployment.bind(config)
 

@@ -4,16 +4,21 @@ import asyncio
 import socket
 
 import uvicorn
+from ray.serve._private.http_util import parse_disconnect_disabled_header
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from app.serving.whole import Gathered, WholeAnswers
+from app.serving.whole import UNWATCHED, Gathered, WholeAnswers
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: here\r\n%s\r\n"
 
 
+HEARD: list[tuple[bytes, bytes]] = []
+
+
 async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    HEARD[:] = scope["headers"]
     await PlainTextResponse("body" * 10)(scope, receive, send)
 
 
@@ -101,3 +106,10 @@ def test_what_is_written_after_the_other_side_went_away_is_dropped() -> None:
         return len(received)
 
     assert asyncio.run(run()) == 0
+
+
+def test_no_request_is_watched_for_its_client_whatever_that_says() -> None:
+    writes_of(WholeAnswers, REQUEST % b"X-Request-Disconnect-Disabled: ?0\r\n")
+    # Serve reads them as this, and then its own parser says:
+    assert parse_disconnect_disabled_header(dict(HEARD))
+    assert dict([UNWATCHED]).items() <= dict(HEARD).items()
