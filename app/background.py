@@ -1,11 +1,38 @@
-"""A thread that works in rounds until it is stopped.
+"""A thread that works in rounds until it is stopped, and makes way for others while it works.
 
 Knows threads; knows nothing of the work. A round deals with its own errors and says what comes
 next: the pause before the next round, or the end.
 """
 
 import threading
+import time
 from collections.abc import Callable
+
+WORK_SECONDS = 0.0003
+REST_SECONDS = 0.0005
+
+
+class Pace:
+    """Rests for a moment, where work has lasted for one: to be called between steps of long work.
+
+    A thread that computes gives up the interpreter's lock to one that waits for it only after five
+    milliseconds, and one that answers requests needs it anew after each call of the system.
+    """
+
+    def __init__(self, steady: Callable[[], float]) -> None:
+        """Take a clock in seconds that is never put back."""
+        self._steady = steady
+        self._since = steady()
+
+    def __call__(self) -> None:
+        """Rest if it is time."""
+        if self._steady() - self._since >= WORK_SECONDS:
+            time.sleep(REST_SECONDS)
+            self._since = self._steady()
+
+
+def no_rest() -> None:
+    """Go on: nobody waits."""
 
 
 class Rounds:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.background import Pace
 from app.config import Config
 from app.contracts.receipts import Receipt
 from app.contracts.targets import require_binary
@@ -70,6 +71,7 @@ class Replica:
             config.serving.ship_seconds,
             arriving=lambda: captured_arriving(config, self._ledger, tables, erased.refresh),
             report=self._reports.report,
+            rest=Pace(steady),
         )
         self._residents = Residents(
             config.contract, lambda digest: ModelBundle.load(artifacts.path(digest), digest)
@@ -77,10 +79,8 @@ class Replica:
         self.budgets = open_budgets(config)
         self._following = self._follow(steady, erased.refresh)
         clock = LedgerClock(self._ledger, config, wall)
-        online = open_online(config)
-        self._upkeep = None
-        if online is not None:
-            self._upkeep = Upkeep(online, tables, clock, config.serving.ship_seconds)
+        online, every = open_online(config), config.serving.ship_seconds
+        self._upkeep = None if online is None else Upkeep(online, tables, clock, every)
         self.predictor = Predictor(
             config=config,
             replica=self._spool.id,

@@ -9,13 +9,14 @@ Arrow; knows nothing of who writes, of what rows mean, or of Delta.
 import contextlib
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 import pyarrow as pa
 
+from app.background import no_rest
 from app.data.sealing import SealBroken
 from app.security.keyring import Keyring
 from app.serving.seals import SegmentSeal
@@ -36,16 +37,19 @@ class Segment(NamedTuple):
     damaged: bool
 
 
-def read_segment(path: Path, keyring: Keyring | None = None) -> Segment:
+def read_segment(
+    path: Path, keyring: Keyring | None = None, rest: Callable[[], None] = no_rest
+) -> Segment:
     """Read every whole record of a segment; a sealed one with the ring of keys.
 
     The end of a file whose writer died may be torn: it was never acknowledged and is left out. A
     record that is whole but fails its checksum, or its seal, is damage: it and what follows are
-    left out, and said so. Raises SecretError for a sealed segment without its key.
+    left out, and said so. `rest` is called between the many small steps of it. Raises SecretError
+    for a sealed segment without its key.
     """
     # Records are looked at where they lie: a bulk request's are large.
     content = memoryview(path.read_bytes())
-    reading = _Reading()
+    reading = _Reading(rest)
     position, damaged = 0, False
     while position + HEAD.size <= len(content):
         mark, length, checksum = HEAD.unpack_from(content, position)
@@ -68,7 +72,8 @@ def read_segment(path: Path, keyring: Keyring | None = None) -> Segment:
 class _Reading:
     """What was read of a segment so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, rest: Callable[[], None]) -> None:
+        self._rest = rest
         self._schemas: list[tuple[str, pa.Schema]] = []
         self._batches: dict[str, list[pa.RecordBatch]] = {}
         self._values: dict[str, list[list[Any]]] = {}
@@ -76,6 +81,7 @@ class _Reading:
 
     def take(self, mark: bytes, payload: memoryview, keyring: Keyring | None) -> None:
         """Read the next frame: the key, the schemas, or rows."""
+        self._rest()
         if mark == KEY_MARK:
             self._seal = SegmentSeal.of(bytes(payload), keyring)
             return
@@ -103,10 +109,10 @@ class _Reading:
         """Make a batch of the plain rows that came since the last one."""
         rows = self._values.pop(name, [])
         if rows:
-            cells = zip(*rows, strict=True)
-            arrays = [
-                pa.array(column, kind) for column, kind in zip(cells, schema.types, strict=True)
-            ]
+            arrays = []
+            for cells, kind in zip(zip(*rows, strict=True), schema.types, strict=True):
+                arrays.append(pa.array(cells, kind))
+                self._rest()
             batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
             self._batches.setdefault(name, []).append(batch)
 

@@ -19,7 +19,7 @@ from typing import NamedTuple, cast
 
 import pyarrow as pa
 
-from app.background import Rounds
+from app.background import Rounds, no_rest
 from app.data.arrivals import Arrival
 from app.data.forgetting import forget_captured
 from app.data.locks import locked
@@ -47,16 +47,20 @@ class ShippingCounts(NamedTuple):
 
 
 def ship_folder(
-    folder: Path, tables: Tables, shipped: Counter[str], arrival: Arrival | None = None
+    folder: Path,
+    tables: Tables,
+    shipped: Counter[str],
+    arrival: Arrival | None = None,
+    rest: Callable[[], None] = no_rest,
 ) -> None:
     """Append every closed segment of a spool in order, delete it, and count its rows in `shipped`.
 
     Rows about erased subjects are not appended. Segments are numbered upwards and a table remembers
     the highest number, so the order must not change: the first failure ends the round and is
-    raised.
+    raised. `rest` is called between the steps of reading.
     """
     for path in sorted(folder.glob(f"*{CLOSED}")):
-        segment = read_segment(path, tables.sealing.keyring)
+        segment = read_segment(path, tables.sealing.keyring, rest)
         if segment.torn_bytes:
             logger.warning(
                 "%s: left out %d bytes that were never acknowledged or are damaged",
@@ -87,7 +91,11 @@ def _admitted(rows: dict[str, pa.Table], tables: Tables, arrival: Arrival) -> di
 
 
 def adopt_spools(
-    root: Path, tables: Tables, arrival: Arrival | None = None, report: Report | None = None
+    root: Path,
+    tables: Tables,
+    arrival: Arrival | None = None,
+    report: Report | None = None,
+    rest: Callable[[], None] = no_rest,
 ) -> Counter[str]:
     """Ship what dead processes left below `root`. Returns rows by table.
 
@@ -98,7 +106,10 @@ def adopt_spools(
     adopted: Counter[str] = Counter()
     for folder in _dead(root):
         try:
-            _empty(folder, tables, adopted, arrival, report)
+            for path in folder.glob(f"*{OPEN}"):
+                path.rename(path.with_suffix(CLOSED))
+            ship_folder(folder, tables, adopted, arrival, rest)
+            _remove(folder, report)
         except Exception:
             logger.exception("%s: could not be adopted, will be tried again", folder)
     return adopted
@@ -127,17 +138,8 @@ def _claim(folder: Path, held: contextlib.ExitStack) -> bool:
     return True
 
 
-def _empty(
-    folder: Path,
-    tables: Tables,
-    shipped: Counter[str],
-    arrival: Arrival | None,
-    report: Report | None,
-) -> None:
-    """Ship a folder whose lock is held and remove it."""
-    for path in folder.glob(f"*{OPEN}"):
-        path.rename(path.with_suffix(CLOSED))
-    ship_folder(folder, tables, shipped, arrival)
+def _remove(folder: Path, report: Report | None) -> None:
+    """Remove a folder whose lock is held and that was shipped, once what it lost is reported."""
     gaps = read_gaps(folder)
     if gaps:
         if report is None:
@@ -161,12 +163,14 @@ class Shipper:
         every_seconds: float,
         arriving: Arriving = contextlib.nullcontext,
         report: Report | None = None,
+        rest: Callable[[], None] = no_rest,
     ) -> None:
         """Ship so often; `arriving` tells who was erased, for as long as rows are shipped.
 
         `report` takes what processes have lost that are dead now; a living one reports by itself.
+        `rest` is called between steps of the work, for the sake of whoever answers meanwhile.
         """
-        self._arriving = arriving
+        self._arriving, self._rest = arriving, rest
         self._report = report
         self._spool = spool
         self._tables = tables
@@ -214,7 +218,8 @@ class Shipper:
         with self._one_at_a_time, self._arriving() as arrival:
             self._spool.roll()
             try:
-                ship_folder(self._spool.folder, self._tables, self._shipped, arrival)
+                folder = self._spool.folder
+                ship_folder(folder, self._tables, self._shipped, arrival, self._rest)
             finally:
                 self._spool.recount()
 
@@ -230,7 +235,9 @@ class Shipper:
             if self._num_rounds % rounds_to_adopt == 0:
                 with self._arriving() as arrival:
                     root = self._spool.folder.parent
-                    self._adopted += adopt_spools(root, self._tables, arrival, self._report)
+                    self._adopted += adopt_spools(
+                        root, self._tables, arrival, self._report, self._rest
+                    )
             self._num_rounds += 1
             self._pause, self._problem = self._every_seconds, None
         except Exception as error:

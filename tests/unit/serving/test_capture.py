@@ -44,6 +44,18 @@ def closed_segments(spool: Spool) -> list[Path]:
     return sorted(spool.folder.glob(f"*{CLOSED}"))
 
 
+def test_reading_rests_between_records_and_between_columns(
+    spool: Spool, keyring: FileKeyring | None
+) -> None:
+    for _ in range(100):
+        spool.append_values({"events": [["a", 1.0]]})
+    [path] = closed_segments(spool)
+    rests: list[int] = []
+    segment = read_segment(path, keyring, lambda: rests.append(1))
+    assert segment.tables["events"].num_rows == 100
+    assert len(rests) >= 100 + len(SCHEMAS["events"])
+
+
 def test_a_segment_gives_back_what_was_appended_in_order(
     spool: Spool, keyring: FileKeyring | None
 ) -> None:
