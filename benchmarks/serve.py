@@ -38,6 +38,7 @@ KINDS: tuple[Kind, ...] = ("arrow", "json")
 
 def main(
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds.")] = 3,
+    slices: Annotated[int, typer.Option(min=1, help="Measurements of a load a start.")] = 2,
     seconds: Annotated[float, typer.Option(help="How long callers call.")] = 5.0,
     callers: Annotated[str, typer.Option(help="Numbers of callers, parted by commas.")] = "1,16,64",
     only: Annotated[str, typer.Option(help="Contenders, parted by commas.")] = ",".join(CONTENDERS),
@@ -62,12 +63,18 @@ def main(
         if not names:
             raise typer.BadParameter(f"nobody is left to compare with {ANCHOR}", param_hint="only")
         loads = [Load(int(number), seconds) for number in callers.split(",")]
-        results = run_rounds(rounds, names, world, loads, peers_python)
+        results = run_rounds((rounds, slices), names, world, loads, peers_python)
         results.show()
-        record = {"rounds": rounds, "seconds": seconds, "network": network, "left_out": left_out}
+        record = {
+            "rounds": rounds,
+            "slices": slices,
+            "seconds": seconds,
+            "network": network,
+            "left_out": left_out,
+        }
         record |= results.record()
         if MAIN in names:
-            record |= bulk_record(rounds, world, seconds, bulk.split(","))
+            record |= bulk_record((rounds, slices), world, seconds, bulk.split(","))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(json.dumps(record))
@@ -84,36 +91,37 @@ def available(asked: Sequence[str], peers_python: str) -> tuple[list[str], dict[
 
 
 def run_rounds(
-    rounds: int, names: list[str], world: World, loads: Sequence[Load], peers_python: str
+    times: tuple[int, int], names: list[str], world: World, loads: Sequence[Load], peers_python: str
 ) -> Results:
-    """Run every contender once a round, beside the anchor."""
-    results = Results()
+    """Run every contender once a round, beside the anchor; `times` are rounds and slices."""
+    results, (rounds, slices) = Results(), times
     for number in range(rounds):
         # Another one begins each round, so that none always follows the same neighbour.
         turn = number % len(names) if names else 0
         for name in names[turn:] + names[:turn]:
             contender = CONTENDERS[name]
             python = peers_python if contender.package else sys.executable
-            pairs = one_round(contender, CONTENDERS[ANCHOR], world, loads, python)
-            for load, (mine, anchor) in zip(loads, pairs, strict=True):
-                results.add(number, name, load.callers, mine, anchor)
+            anchor = CONTENDERS[ANCHOR]
+            found = one_round(contender, anchor, world, loads, python, slices)
+            for piece, load, mine, theirs in found:
+                results.add(number * slices + piece, name, load.callers, mine, theirs)
                 say(
                     f"round {number + 1}: {name}, {load.callers} callers: "
                     f"{mine.requests_per_s:,.0f}/s, p99 {mine.p99_ms:.1f} ms, "
-                    f"{mine.cpu_us:,.0f} CPU µs; {ANCHOR} {anchor.requests_per_s:,.0f}/s, "
-                    f"{anchor.p99_ms:.1f} ms, {anchor.cpu_us:,.0f} CPU µs"
+                    f"{mine.cpu_us:,.0f} CPU µs; {ANCHOR} {theirs.requests_per_s:,.0f}/s, "
+                    f"{theirs.p99_ms:.1f} ms, {theirs.cpu_us:,.0f} CPU µs"
                 )
     return results
 
 
 def bulk_record(
-    rounds: int, world: World, seconds: float, kinds: Sequence[str]
+    times: tuple[int, int], world: World, seconds: float, kinds: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """Measure bodies of many rows of each kind; print and return them."""
     record: dict[str, dict[str, Any]] = {f"bulk_vs_{ANCHOR}": {}, f"bulk_cpu_vs_{ANCHOR}": {}}
     for kind in (each for each in KINDS if each in kinds):
         load = Load(BULK_CALLERS, seconds, BULK_ROWS, kind)
-        results = run_rounds(rounds, [MAIN], world, [load], sys.executable)
+        results = run_rounds(times, [MAIN], world, [load], sys.executable)
         print(f"{BULK_ROWS:,} rows a body, as {kind}")
         results.show_bulk()
         for name, figure in (("bulk", "rows_per_s"), ("bulk_cpu", "cpu_us")):

@@ -164,8 +164,10 @@ def test_an_answer_is_read_when_it_is_whole(received: bytes, body: bytes | None)
 def test_a_round_of_servers_is_measured_and_compared(world: World) -> None:
     results = Results()
     asgi, anchor = CONTENDERS["asgi"], CONTENDERS["fastapi"]
-    [(mine, theirs)] = one_round(asgi, anchor, world, [Load(2, 0.5)])
-    results.add(0, "asgi", 2, mine, theirs)
+    [first, last] = one_round(asgi, anchor, world, [Load(2, 0.5)], slices=2)
+    assert [number for number, *_ in (first, last)] == [0, 1]
+    number, load, mine, theirs = last
+    results.add(number, "asgi", load.callers, mine, theirs)
     assert results.median("asgi", 2) == mine
     assert results.median("fastapi", 2) == theirs
     assert min(mine.requests, theirs.cpu_us) > 0

@@ -1,6 +1,7 @@
 """Run one round of a contender beside the anchor: start both, warm, load, count what they cost."""
 
 import contextlib
+import itertools
 import re
 import subprocess
 import sys
@@ -185,13 +186,17 @@ def one_round(
     world: World,
     loads: Sequence[Load],
     python: str = sys.executable,
-) -> list[tuple[Measured, Measured]]:
+    slices: int = 1,
+) -> Iterator[tuple[int, Load, Measured, Measured]]:
     """Measure each load of a contender and, at once before it, the same load of the anchor.
+
+    Gives the number of the slice, the load, and the figures of both, for each slice.
 
     A shared machine's speed wanders by half within minutes, and starting takes one: what is divided
     by each other is measured seconds apart. The anchor is a process that idles at no cost.
     """
     kind = loads[0].kind
     with running(anchor, world, kind) as below, running(contender, world, kind, python) as up:
-        pairs = [(below.measure(load), up.measure(load)) for load in loads]
-    return [(mine, theirs) for theirs, mine in pairs]
+        for number, load in itertools.product(range(slices), loads):
+            theirs = below.measure(load)
+            yield number, load, up.measure(load), theirs
