@@ -56,7 +56,7 @@ class ReplicaHost:
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Give Serve the HTTP application; called once, after the constructor."""
         api = build_api(self._replica)
-        # Modules are garbage never: to look through them again takes a quarter of a second, in
+        # Modules are never garbage: to look through them again takes a quarter of a second, in
         # which nothing is answered.
         gc.collect()
         gc.freeze()
