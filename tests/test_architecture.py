@@ -61,6 +61,7 @@ RAY_FILES = frozenset(
         "app/training/trying.py",
         "app/training/tune.py",
         "app/serving/application.py",
+        "app/serving/straight.py",
         "app/serving/batch.py",
         "app/monitoring/monitor.py",
         "app/loop/ports.py",

@@ -24,6 +24,7 @@ from app.sections import ScalingConfig, ServingConfig
 from app.serving.api import build_api
 from app.serving.replica import Replica
 from app.serving.scaling import replicas_wanted
+from app.serving.straight import past_serve
 from app.serving.whole import answer_whole
 
 # Beyond its limit the replica answers 503 in JSON, so Serve must let more than that through.
@@ -49,7 +50,7 @@ class ReplicaHost:
         """Open the replica and let it run."""
         # On shared cores a second thread costs more than it gives for a few hundred rows.
         torch.set_num_threads(1)
-        answer_whole()
+        answer_whole(past_serve)
         self._replica = Replica(config, wall=time.time, steady=time.monotonic)
         self._replica.start()
 

@@ -7,8 +7,10 @@ requests say.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
+from starlette.types import ASGIApp
 from uvicorn.protocols.http import auto
 
 from app.serving.lines import BoundedLine
@@ -62,9 +64,21 @@ class WholeAnswers(BoundedLine):
         super().on_headers_complete()
 
 
-def answer_whole() -> None:
+def as_is(app: ASGIApp) -> ASGIApp:
+    """Call what the server was given."""
+    return app
+
+
+def answer_whole(inward: Callable[[ASGIApp], ASGIApp] = as_is) -> None:
     """Let every server of uvicorn that begins later in this process answer whole, within bounds.
 
-    Ray Serve begins its own and lets nobody choose its protocol.
+    Ray Serve begins its own and lets nobody choose its protocol, nor what it calls: `inward` says
+    what is called instead, once for each connection.
     """
-    auto.AutoHTTPProtocol = WholeAnswers
+
+    class Inward(WholeAnswers):
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            self.app = inward(self.app)
+            super().connection_made(transport)
+
+    auto.AutoHTTPProtocol = Inward
