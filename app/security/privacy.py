@@ -28,14 +28,16 @@ class Pseudonymiser(StaysHere):
 
     def __init__(self, key: SecretBytes) -> None:
         """Keep the key; it appears in no repr and no message."""
-        self._key = key
+        # The key is worked in once: each value begins from a copy.
+        self._begun = hmac.new(key.get_secret_value(), digestmod=hashlib.sha256)
 
     def one(self, value: str) -> str:
         """Return the pseudonym of one value."""
         if PSEUDONYM.fullmatch(value):
             return value
-        mac = hmac.digest(self._key.get_secret_value(), value.encode(), hashlib.sha256)
-        return f"p_{mac.hex()[:PSEUDONYM_DIGITS]}"
+        mac = self._begun.copy()
+        mac.update(value.encode())
+        return f"p_{mac.hexdigest()[:PSEUDONYM_DIGITS]}"
 
     def apply(self, column: pa.Array | pa.ChunkedArray) -> pa.Array:
         """Return the pseudonyms of a column of strings; each distinct value is hashed once."""

@@ -4,7 +4,7 @@ Knows rows, versions, the spool and a clock; knows nothing of HTTP, Ray or SQL. 
 several threads. What a client did wrong is raised as Refused, with what to change.
 """
 
-import uuid
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -209,7 +209,7 @@ class Predictor:
             "model": self.config.name,
             "version": generation.roles.champion,
             "generation": generation.roles.generation,
-            "request_id": request.request_id or uuid.uuid4().hex,
+            "request_id": request.request_id or os.urandom(16).hex(),
             "predictions": predictions,
             "rejected": [item.model_dump() for item in rejected],
         }

@@ -9,8 +9,8 @@ Serve's replica of one release; knows nothing of what requests say.
 
 import functools
 import logging
+import os
 import time
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -99,7 +99,7 @@ def _named(scope: Scope) -> bytes:
         if name == NAME and value:
             given: bytes = value
             return given
-    made = uuid.uuid4().hex.encode()
+    made = os.urandom(16).hex().encode()
     headers.append((NAME, made))
     return made
 
