@@ -34,11 +34,16 @@ def past_serve(app: ASGIApp) -> ASGIApp:
 
     It is the same one where Serve does more with a request than count it.
     """
-    replica = _replica_behind(app)
-    if replica is None:
-        logger.warning("Serve is not set up as is known here: requests take its own, longer way")
-        return app
-    return Straight(app, replica, time.monotonic)
+    try:
+        replica = _replica_behind(app)
+        if replica is not None:
+            return Straight(app, replica, time.monotonic)
+        found = "it does more with a request"
+    # Another release, where something is called or made otherwise.
+    except (AttributeError, TypeError) as error:
+        found = str(error)
+    logger.warning("Serve is not as is known here: requests take its own, longer way; %s", found)
+    return app
 
 
 class Straight:
@@ -50,6 +55,7 @@ class Straight:
         self._within: ASGIApp = replica._user_callable_asgi_app
         self._metrics = replica._metrics_manager
         self._described = functools.lru_cache(maxsize=16)(self._describe)
+        self._described("POST")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; its id, given or made, comes back in the head of the answer."""
@@ -115,6 +121,7 @@ def _replica_behind(app: ASGIApp) -> Any:
     options, caller = replica._http_options, replica._user_callable_wrapper
     more = (
         replica._route_prefix != "/"
+        or options is None
         or options.root_path
         or options.request_timeout_s is not None
         or caller._run_user_code_in_separate_thread

@@ -77,6 +77,8 @@ def answer_whole(inward: Callable[[ASGIApp], ASGIApp] = as_is) -> None:
     """
 
     class Inward(WholeAnswers):
+        app: ASGIApp
+
         def connection_made(self, transport: asyncio.Transport) -> None:
             self.app = inward(self.app)
             super().connection_made(transport)

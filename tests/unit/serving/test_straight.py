@@ -139,6 +139,18 @@ def test_where_serve_does_more_nothing_is_passed_by(
     assert "longer way" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["_metrics_manager", "_http_options", "_deployment_id"])
+def test_where_serve_has_changed_nothing_is_passed_by(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    replica, chain = serves()
+    delattr(replica, name)
+
+    with caplog.at_level(logging.WARNING):
+        assert past_serve(chain) is chain
+    assert name in caplog.text
+
+
 def test_what_serve_does_not_call_itself_is_left_alone() -> None:
     _, chain = serves()
     assert past_serve(served) is served
