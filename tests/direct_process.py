@@ -5,8 +5,7 @@ Run as `python -m tests.direct_process CONFIG KEY`; the last line is JSON.
 
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from app.config import load_config
 from app.serving.application import deploy
 from app.session import session
 from tests.serving_world import make_rows
+from tests.waiting import wait_until
 
 GIVEN = "5f0c9a3be7d64c0f8a3d1b2e4c5d6f70"
 
@@ -25,13 +25,13 @@ def main(file: str, key: str) -> None:
     config = load_config(Path(file))
     with session(config):
         url = deploy(config)
-        wait_for(lambda: httpx.get(f"{url}/readyz").status_code == 200)
-        wait_for(lambda: under_way() == 0)
+        wait_until(lambda: httpx.get(f"{url}/readyz").status_code == 200)
+        wait_until(lambda: under_way() == 0)
         body = orjson.dumps({"rows": make_rows(config.contract, 1)})
 
         def slowly() -> Iterator[bytes]:
             yield body[:9]
-            wait_for(lambda: under_way() == 1)
+            wait_until(lambda: under_way() == 1)
             yield body[9:]
 
         heads = {
@@ -41,7 +41,7 @@ def main(file: str, key: str) -> None:
             "x-request-id": GIVEN,
         }
         slow = httpx.post(f"{url}/v1/flights/predict", content=slowly(), headers=heads, timeout=90)
-        wait_for(lambda: under_way() == 0)
+        wait_until(lambda: under_way() == 0)
         told = {"status": slow.status_code, "given": slow.headers["x-request-id"]}
         told |= {"made": httpx.get(f"{url}/readyz").headers["x-request-id"]}
     sys.stdout.write(json.dumps(told) + "\n")
@@ -55,14 +55,6 @@ def under_way() -> int:
     names = [one["name"] for one in named if one["name"].startswith("SERVE_REPLICA::flights#")]
     replicas = [ray.get_actor(name, namespace="serve") for name in names]
     return sum(ray.get([replica.get_num_ongoing_requests.remote() for replica in replicas]))
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError("it did not happen in time")
-        time.sleep(0.1)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ The same rows as JSON get the same predictions; what is not accepted is told in 
 Knows a replica and a response; knows nothing of the content of either.
 """
 
-import uuid
-
 from fastapi import Request, Response
 
 from app.serving.arrowstream import read_stream, write_stream
@@ -13,6 +11,7 @@ from app.serving.desk import Desk, refuse_encoded
 from app.serving.doors import charge
 from app.serving.precision import rounded_table
 from app.serving.replica import Replica
+from app.serving.retries import new_request_id
 
 ARROW = "application/vnd.apache.arrow.stream"
 
@@ -35,7 +34,7 @@ async def predict_stream(replica: Replica, desk: Desk, request: Request) -> Resp
         scored = predictor.predict_table(replica.namer.timed(bulk.table, headers), keys)
         predictions = rounded_table(scored.predictions, serving.round_probability_digits)
         scored = scored._replace(predictions=predictions)
-        request_id = bulk.request_id or uuid.uuid4().hex
+        request_id = bulk.request_id or new_request_id()
         return Response(write_stream(config.name, request_id, scored), media_type=ARROW)
 
     refuse_encoded(request.scope)

@@ -6,7 +6,6 @@ so that predictions go on beside it.
 """
 
 import asyncio
-import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -24,6 +23,7 @@ from app.serving.explain_messages import METHOD, REFERENCE, ExplainRequest
 from app.serving.messages import Refused
 from app.serving.predictor import Predictor
 from app.serving.residents import Generation
+from app.serving.retries import new_request_id
 
 
 class Explaining:
@@ -80,7 +80,7 @@ class Explaining:
             "model": self.config.name,
             "version": version,
             "generation": generation.roles.generation,
-            "request_id": request.request_id or uuid.uuid4().hex,
+            "request_id": request.request_id or new_request_id(),
             "scale": SCALES[bundle.contract.task],
             "method": METHOD,
             "reference": telling.reference(explanations[0].reference),

@@ -4,7 +4,6 @@ Knows rows, versions, the spool and a clock; knows nothing of HTTP, Ray or SQL. 
 several threads. What a client did wrong is raised as Refused, with what to change.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -41,6 +40,7 @@ from app.serving.messages import (
     Rejected,
 )
 from app.serving.residents import Generation, Residents
+from app.serving.retries import new_request_id
 from app.serving.rowpath import RowPath
 from app.serving.shadowing import Shadowing
 from app.serving.tablepath import (
@@ -209,7 +209,7 @@ class Predictor:
             "model": self.config.name,
             "version": generation.roles.champion,
             "generation": generation.roles.generation,
-            "request_id": request.request_id or os.urandom(16).hex(),
+            "request_id": request.request_id or new_request_id(),
             "predictions": predictions,
             "rejected": [item.model_dump() for item in rejected],
         }

@@ -7,6 +7,7 @@ X-Request-Start. Knows requests and the contract; knows nothing of HTTP servers,
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -109,6 +110,11 @@ def _seed(body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
 
 def _name(place: int, seed: bytes) -> str:
     return id_of(b"%d" % place, seed)
+
+
+def new_request_id() -> str:
+    """Make an id for a request that has none: 32 hexadecimal digits, as the edge's."""
+    return os.urandom(16).hex()
 
 
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:

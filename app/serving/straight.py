@@ -9,7 +9,6 @@ Serve's replica of one release; knows nothing of what requests say.
 
 import functools
 import logging
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,10 +20,11 @@ from ray.serve._private.tracing_utils import is_tracing_enabled
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from app.serving.retries import HEADER, new_request_id
+
 logger = logging.getLogger(__name__)
 # Serve's health check and list of routes.
 OWN_PATHS = "/-/"
-NAME = b"x-request-id"
 FAILED = "500"
 
 
@@ -68,7 +68,7 @@ class Straight:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = str(message["status"])
-                message["headers"] = [*message.get("headers", ()), (NAME, name)]
+                message["headers"] = [*message.get("headers", ()), (HEADER, name)]
             await send(message)
 
         described, began = self._described(scope["method"]), self._steady()
@@ -102,11 +102,11 @@ def _named(scope: Scope) -> bytes:
     """Give a request its id, unless somebody else has."""
     headers = scope["headers"]
     for name, value in headers:
-        if name == NAME and value:
+        if name == HEADER and value:
             given: bytes = value
             return given
-    made = os.urandom(16).hex().encode()
-    headers.append((NAME, made))
+    made = new_request_id().encode()
+    headers.append((HEADER, made))
     return made
 
 

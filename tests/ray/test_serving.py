@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from app.ledger.database import Ledger, open_ledger
 from app.registry.store import live_replicas
 from app.security.access import ROLES, Keyring
 from tests.serving_world import give_roles, make_rows, put_version
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.ray
 
@@ -40,14 +41,6 @@ class Served:
         """Say which version answers now."""
         version: str | None = httpx.get(f"{self.url}/readyz", timeout=30).json().get("version")
         return version
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait for something that another process does."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
