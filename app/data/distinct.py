@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from app.data.buffers import numbers_of
+
 LANE = 8
 MAX_LANES = 8
 # So many rows at a time stay in the processor's nearest cache.
@@ -34,7 +36,7 @@ def surely_distinct(texts: pa.Array) -> bool:
     if len(texts) < 2:
         return True
     _, offsets, content = texts.buffers()
-    ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    ends = numbers_of(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
     starts, sizes = ends[:-1].astype(np.int64), np.diff(ends)
     num_lanes = -(-int(sizes.max()) // LANE)
     if content is None or num_lanes > MAX_LANES:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from app.contracts.records import Roles
 from app.contracts.rows import TIMESTAMP, Column, Contract
+from app.data.buffers import numbers_of
 from app.data.cells import is_text
 from app.serving.arrivingcolumns import check_keys, refuse_unknown
 from app.serving.frames import RECORD_BATCH, FrameError, read_frames
@@ -26,7 +27,7 @@ from app.serving.tablepath import Scored
 KEY_COLUMN = "_idempotency_key"
 REQUEST_ID = b"request_id"
 MAX_ID = 200
-VIEW_BYTES = 16
+VIEW = np.dtype(("<i4", 4))
 COARSE = ("s", "ms")
 ANSWER = pa.schema(
     [
@@ -181,9 +182,9 @@ def _text_bytes(chunk: pa.Array) -> int:
         return 0
     if pa.types.is_string_view(kind):
         # A view begins with its text's length; Arrow has no kernel that reads it.
-        views = np.frombuffer(chunk.buffers()[1], "<i4").reshape(-1, VIEW_BYTES // 4)
+        views = numbers_of(chunk.buffers()[1], VIEW)
         return int(views[chunk.offset : chunk.offset + len(chunk), 0].astype(np.int64).sum())
-    places = np.frombuffer(chunk.buffers()[1], "<i8" if pa.types.is_large_string(kind) else "<i4")
+    places = numbers_of(chunk.buffers()[1], "<i8" if pa.types.is_large_string(kind) else "<i4")
     return int(places[chunk.offset + len(chunk)] - places[chunk.offset])
 
 

@@ -53,3 +53,10 @@ def test_most_rows_are_taken_as_take_takes_them(dropped: set[int], start: int) -
     taken = take_most(table, positions)
     assert taken.equals(table.take(pa.array(positions)).cast(taken.schema))
     assert taken.num_rows == 1000 - len(dropped)
+
+
+def test_a_strangers_buffer_may_end_in_the_middle_of_a_number() -> None:
+    ends = np.array([0, 1, 2], np.int32).tobytes() + b"\0\0\0"
+    texts = pa.StringArray.from_buffers(2, pa.py_buffer(ends), pa.py_buffer(b"ab"))
+    texts.validate(full=True)
+    assert surely_distinct(texts)

@@ -159,6 +159,25 @@ def test_views_of_one_long_text_are_refused_before_they_are_written_out() -> Non
     assert refusal(body).status == 413
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
+def test_a_buffer_that_ends_in_the_middle_of_a_number_is_read_as_far_as_it_counts(
+    kind: pa.DataType,
+) -> None:
+    table = rows(3, colour=pa.array(["red", "green", "blue"], kind))
+    # Something must come behind every text's buffer, or the body is too short for it.
+    table = table.set_column(0, "key", table["key"].cast(kind)).select(["key", "colour", "at"])
+    body = bytearray(written(table))
+    size = {pa.string(): 16, pa.large_string(): 32, pa.string_view(): 48}[kind]
+    # Where the buffers are listed: no nulls, and at the same place what says where the texts are.
+    for place in range(len(body) - 32):
+        first, none, second, told = struct.unpack_from("<qqqq", body, place)
+        if (none, told) == (0, size) and first == second:
+            struct.pack_into("<q", body, place + 24, size + 3)
+
+    assert body.count(struct.pack("<q", size + 3)) == 2
+    assert read(bytes(body)).table.to_pylist() == read(written(table)).table.to_pylist()
+
+
 def test_an_extension_type_is_refused_before_its_code_runs() -> None:
     met: list[bytes] = []
 
