@@ -29,7 +29,7 @@ from app.data.seen import hash_ids
 from app.data.settling import Ids, Settled, settle_rows
 from app.data.staging import Staged, staging_folder
 from app.data.tables import Tables, open_tables
-from app.sections import EncryptionConfig, ServingConfig, SourceConfig
+from app.sections import CaptureConfig, EncryptionConfig, ServingConfig, SourceConfig
 from app.security.privacy import Pseudonymiser
 from app.security.secrets import SecretError, pseudonym_key
 from app.serving.replica import Replica
@@ -84,7 +84,9 @@ class World:
             workspace=folder,
             source=SourceConfig(kind="parquet", events="none.parquet"),
             contract=CONTRACT,
-            serving=ServingConfig(ship_seconds=60.0, window_reach_days=1.0),
+            serving=ServingConfig(
+                ship_seconds=60.0, window_reach_days=1.0, capture=CaptureConfig(ship_in="thread")
+            ),
             encryption=EncryptionConfig(at_rest=at_rest),
         )
         self.tables: Tables = open_tables(self.config)

@@ -40,25 +40,26 @@ def committing(table: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[None]:
+def locked(path: Path, wait: bool = True) -> Iterator[int]:
     """Hold an exclusive lock on a file; the kernel frees it when the process ends.
 
+    Gives the file's descriptor: a child that inherits it holds the lock too, until it ends itself.
     With `wait` false, raises BlockingIOError when someone else holds it.
     """
-    with _holding(path, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB):
-        yield
+    with _holding(path, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB) as descriptor:
+        yield descriptor
 
 
-def _locked(table: Path, part: str, mode: int) -> AbstractContextManager[None]:
+def _locked(table: Path, part: str, mode: int) -> AbstractContextManager[int]:
     # Beside the table, not in it: what lies in its folder is named by a version or removed.
     return _holding(table.with_name(f".{table.name}.{part}.lock"), mode)
 
 
 @contextlib.contextmanager
-def _holding(path: Path, mode: int) -> Iterator[None]:
+def _holding(path: Path, mode: int) -> Iterator[int]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, mode)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)

@@ -28,7 +28,7 @@ BESIDE = ("", "-wal", "-shm")
 Connection = sqlite3.Connection
 
 
-def opening(path: Path) -> AbstractContextManager[None]:
+def opening(path: Path) -> AbstractContextManager[int]:
     """Be the one who opens a store, or changes its key; nobody holds this for long."""
     return locked(path.with_suffix(".opening"))
 

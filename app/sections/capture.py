@@ -21,6 +21,11 @@ class CaptureConfig(Frozen):
     when_full: Literal["refuse", "answer"] = Field(
         "refuse", description="For a full disk, a full spool, or a spool that takes no records."
     )
+    ship_in: Literal["process", "thread"] = Field(
+        "process",
+        description="Who ships: a process of its own beside each replica, some 150 MB, or a thread "
+        "in it, for which answers wait now and then.",
+    )
     max_spool_mb: float = Field(
         4096.0,
         gt=0,

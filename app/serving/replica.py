@@ -5,6 +5,7 @@ are parameters.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -23,15 +24,17 @@ from app.security.secrets import pseudonym_key
 from app.security.tombstones import Tombstones
 from app.serving.accounting import Accounting, open_budgets
 from app.serving.capture import Spool
+from app.serving.carrier import CarrierProcess
 from app.serving.erased import TombstoneWatch
 from app.serving.following import Follower, FollowerThread, LedgerClock
 from app.serving.messages import Refused
 from app.serving.predictor import Predictor
-from app.serving.reporting import LossReports
+from app.serving.reporting import LossReports, report_losses
 from app.serving.residents import Residents
 from app.serving.retries import Namer
 from app.serving.scaling import Latencies
-from app.serving.shipping import Shipper
+from app.serving.shipper import Carrying, Shipper
+from app.serving.shipping import Carrier
 from app.serving.state_messages import Metadata
 from app.serving.upkeep import Upkeep, open_online
 
@@ -65,14 +68,8 @@ class Replica:
         self._spool = _open_spool(config, tables, wall)
         self._reports = LossReports(self._ledger, config.name, self._spool, wall)
         erased = TombstoneWatch(self._ledger, config.name, Tombstones(pseudonym_key(config)))
-        self._shipper = Shipper(
-            self._spool,
-            tables,
-            config.serving.ship_seconds,
-            arriving=lambda: captured_arriving(config, self._ledger, tables, erased.refresh),
-            report=self._reports.report,
-            rest=Pace(steady),
-        )
+        carrier = self._carry(tables, erased)
+        self._shipper = Shipper(self._spool, carrier, config.serving.ship_seconds)
         self._residents = Residents(
             config.contract, lambda digest: ModelBundle.load(artifacts.path(digest), digest)
         )
@@ -108,6 +105,18 @@ class Replica:
         follower = Follower(self._ledger, model, replica, self._residents, also=each_round)
         every = self._config.serving.roles_poll_seconds
         return FollowerThread(follower, every, wall=self._wall, steady=steady)
+
+    def _carry(self, tables: Tables, erased: TombstoneWatch) -> Carrying:
+        """Make what brings captured rows into the tables: a process of its own, or a thread."""
+        config, ledger = self._config, self._ledger
+        if config.serving.capture.ship_in == "process":
+            return CarrierProcess(config, self._spool.lock)
+        return Carrier(
+            tables,
+            arriving=lambda: captured_arriving(config, ledger, tables, erased.refresh),
+            report=partial(report_losses, ledger, config.name),
+            rest=Pace(self.steady),
+        )
 
     def start(self) -> None:
         """Follow the roles and ship in the background; returns when a champion is resident.

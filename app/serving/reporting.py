@@ -16,7 +16,7 @@ EVERY_SECONDS = 2.0
 
 
 class LossReports:
-    """Reports the losses of one living process, and those of dead ones. One thread ticks it."""
+    """Reports the losses of one living process. One thread ticks it."""
 
     def __init__(self, ledger: Ledger, model: str, spool: Spool, wall: Callable[[], float]) -> None:
         """Report what a spool has lost; `wall` gives seconds since 1970."""
@@ -33,13 +33,14 @@ class LossReports:
         gaps = self._spool.losses.gaps
         new = [gap for gap in gaps if gap not in self._written]
         if new:
-            self.report(self._spool.id, new)
+            report_losses(self._ledger, self._model, self._spool.id, new)
             self._written = gaps
         self._next = now + EVERY_SECONDS
 
-    def report(self, replica: str, gaps: Sequence[Gap]) -> None:
-        """Report gaps of a process, named as its spool is. Raises SQLAlchemyError."""
-        write_losses(self._ledger, self._model, [_loss(replica, gap) for gap in gaps])
+
+def report_losses(ledger: Ledger, model: str, replica: str, gaps: Sequence[Gap]) -> None:
+    """Report gaps of a process, named as its spool is. Raises SQLAlchemyError."""
+    write_losses(ledger, model, [_loss(replica, gap) for gap in gaps])
 
 
 def _loss(replica: str, gap: Gap) -> Loss:

@@ -1,4 +1,4 @@
-"""Ship spooled segments to the tables, each exactly once, and adopt the spools of dead processes.
+"""Bring spooled segments into the tables, each exactly once, and adopt spools of dead processes.
 
 A segment's number is the application transaction of its append, so a segment that was shipped and
 not yet deleted when the process died is not doubled. Rows of subjects that were erased meanwhile
@@ -9,22 +9,19 @@ what rows mean.
 
 import contextlib
 import logging
-import math
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
 import pyarrow as pa
 
-from app.background import Rounds, no_rest
+from app.background import no_rest
 from app.data.arrivals import Arrival
 from app.data.forgetting import forget_captured
 from app.data.locks import locked
 from app.data.tables import TableName, Tables
-from app.serving.capture import Spool
 from app.serving.losses import TALLY, Gap, read_gaps
 from app.serving.segments import CLOSED, DAMAGED, OPEN, bytes_in, number_of, read_segment
 
@@ -32,18 +29,6 @@ from app.serving.segments import CLOSED, DAMAGED, OPEN, bytes_in, number_of, rea
 Report = Callable[[str, Sequence[Gap]], None]
 Arriving = Callable[[], AbstractContextManager[Arrival | None]]
 logger = logging.getLogger(__name__)
-ADOPT_SECONDS = 5.0
-MAX_PAUSE_SECONDS = 10.0
-STOP_SECONDS = 5.0
-
-
-class ShippingCounts(NamedTuple):
-    """How far the shipping has come, in rows by table."""
-
-    captured: dict[str, int]
-    shipped: dict[str, int]
-    adopted: dict[str, int]
-    problem: str | None
 
 
 def ship_folder(
@@ -153,95 +138,32 @@ def _remove(folder: Path, report: Report | None) -> None:
             folder.rmdir()
 
 
-class Shipper:
-    """A thread that ships a living process's spool and adopts those of dead ones."""
+class Carrier:
+    """Ships and adopts in this process."""
 
     def __init__(
         self,
-        spool: Spool,
         tables: Tables,
-        every_seconds: float,
         arriving: Arriving = contextlib.nullcontext,
         report: Report | None = None,
         rest: Callable[[], None] = no_rest,
     ) -> None:
-        """Ship so often; `arriving` tells who was erased, for as long as rows are shipped.
+        """Bring rows into tables; `arriving` tells who was erased, for as long as rows arrive.
 
         `report` takes what processes have lost that are dead now; a living one reports by itself.
         `rest` is called between steps of the work, for the sake of whoever answers meanwhile.
         """
-        self._arriving, self._rest = arriving, rest
-        self._report = report
-        self._spool = spool
-        self._tables = tables
-        self._every_seconds = every_seconds
-        self._shipped: Counter[str] = Counter()
-        self._adopted: Counter[str] = Counter()
-        self._problem: str | None = None
-        self._one_at_a_time = threading.Lock()
-        self._num_rounds = 0
-        self._pause = every_seconds
-        self._rounds = Rounds("shipper", self._round, every_seconds)
+        self._tables, self._arriving, self._report, self._rest = tables, arriving, report, rest
 
-    def start(self) -> None:
-        """Begin to ship in the background."""
-        self._look_around()
-        self._rounds.start()
+    def ship(self, folder: Path, shipped: Counter[str]) -> None:
+        """Do as ship_folder."""
+        with self._arriving() as arrival:
+            ship_folder(folder, self._tables, shipped, arrival, self._rest)
 
-    def stop(self) -> None:
-        """Ship what is left and end; what cannot be shipped now stays for whoever adopts it."""
-        self._rounds.stop(STOP_SECONDS)
-        if self._rounds.alive:
-            # The folder stays locked until the process ends, which shall not wait for it.
-            logger.warning("spool %s: shipping hangs; the rest stays on disk", self._spool.id)
-            return
-        try:
-            self.ship()
-        except Exception:
-            logger.exception("spool %s: the rest stays on disk", self._spool.id)
-        self._spool.close()
+    def adopt(self, root: Path, adopted: Counter[str]) -> None:
+        """Do as adopt_spools, and count the rows in `adopted`."""
+        with self._arriving() as arrival:
+            adopted += adopt_spools(root, self._tables, arrival, self._report, self._rest)
 
-    @property
-    def alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._rounds.alive
-
-    @property
-    def counts(self) -> ShippingCounts:
-        """How far it has come."""
-        return ShippingCounts(
-            self._spool.captured, dict(self._shipped), dict(self._adopted), self._problem
-        )
-
-    def ship(self) -> None:
-        """Ship everything kept so far in this process's spool."""
-        with self._one_at_a_time, self._arriving() as arrival:
-            self._spool.roll()
-            try:
-                folder = self._spool.folder
-                ship_folder(folder, self._tables, self._shipped, arrival, self._rest)
-            finally:
-                self._spool.recount()
-
-    def _look_around(self) -> None:
-        # However long shipping fails, the spool must know how much room it has.
-        self._spool.left_bytes = left_behind(self._spool.folder.parent)
-
-    def _round(self) -> float:
-        rounds_to_adopt = max(1, math.ceil(ADOPT_SECONDS / self._every_seconds))
-        try:
-            self._look_around()
-            self.ship()
-            if self._num_rounds % rounds_to_adopt == 0:
-                with self._arriving() as arrival:
-                    root = self._spool.folder.parent
-                    self._adopted += adopt_spools(
-                        root, self._tables, arrival, self._report, self._rest
-                    )
-            self._num_rounds += 1
-            self._pause, self._problem = self._every_seconds, None
-        except Exception as error:
-            logger.exception("spool %s: shipping failed, will be tried again", self._spool.id)
-            self._pause = min(2 * self._pause, MAX_PAUSE_SECONDS)
-            self._problem = f"{type(error).__name__}: {error}"
-        return self._pause
+    def close(self) -> None:
+        """End; nothing was begun."""

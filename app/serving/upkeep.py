@@ -43,7 +43,7 @@ def open_online(config: Config) -> OnlineStore | None:
     return OnlineStore(config.workspace / FOLDER, config.contract, reach, keyring)
 
 
-def upkeep_lock(path: Path, *, wait: bool) -> AbstractContextManager[None]:
+def upkeep_lock(path: Path, *, wait: bool) -> AbstractContextManager[int]:
     """Be the one who reads the tables for an online store, or who erases in it."""
     return locked(path.with_suffix(".lock"), wait=wait)
 

@@ -56,9 +56,11 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 
 @contextmanager
-def open_world(config: Config) -> Iterator[World]:
+def open_world(config: Config, ship_in: str = "thread") -> Iterator[World]:
     """Start a replica of a model, with no champion yet, and stop it."""
-    serving = {"roles_poll_seconds": 0.02, "ship_seconds": 60.0, "max_rows_per_request": 500}
+    times = {"roles_poll_seconds": 0.02, "ship_seconds": 60.0}
+    capture = config.serving.capture.model_copy(update={"ship_in": ship_in})
+    serving = {**times, "capture": capture, "max_rows_per_request": 500}
     config = config.model_copy(
         update={"serving": config.serving.model_copy(update={**serving, "max_body_mb": 1.0})}
     )

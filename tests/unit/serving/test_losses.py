@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from app.ledger.database import Ledger, open_ledger
 from app.ledger.losses import read_losses
 from app.serving.capture import Spool, SpoolRefused
 from app.serving.losses import GAP_SECONDS, MOST_GAPS, SLOT_BYTES, TALLY, Losses, read_gaps
-from app.serving.reporting import EVERY_SECONDS, LossReports
+from app.serving.reporting import EVERY_SECONDS, LossReports, report_losses
 from app.serving.shipping import adopt_spools
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -148,11 +149,11 @@ def test_a_loss_is_reported_once_however_often_and_by_whomever(
     clock.now += EVERY_SECONDS + 1
     lose(spool, 4)
     reports.tick()
-    reports.report(spool.id, spool.losses.gaps if spool.losses else [])
+    report_losses(ledger, "flights", spool.id, spool.losses.gaps if spool.losses else [])
     lose(spool, 5)
     spool.close()
 
-    adopt_spools(flights.spool_path, tables, report=reports.report)
+    adopt_spools(flights.spool_path, tables, report=partial(report_losses, ledger, "flights"))
 
     [loss] = read_losses(ledger, "flights")
     assert (loss.replica, loss.table, loss.reason) == (spool.id, "events", "disk_full")

@@ -19,7 +19,8 @@ from app.data.tables import Tables, open_tables
 from app.security.keyring import open_keyring
 from app.serving.capture import Spool
 from app.serving.segments import DAMAGED
-from app.serving.shipping import Shipper, adopt_spools, ship_folder
+from app.serving.shipper import Shipper
+from app.serving.shipping import Carrier, adopt_spools, ship_folder
 
 ROOT = Path(__file__).resolve().parents[3]
 AT = datetime(2013, 4, 1, tzinfo=UTC)
@@ -32,13 +33,17 @@ import pyarrow as pa
 from app.config import load_config
 from app.data.tables import open_tables
 from app.serving.capture import Spool
-from app.serving.shipping import Shipper
+from app.serving.carrier import CarrierProcess
+from app.serving.shipper import Shipper
+from app.serving.shipping import Carrier
 
 config = load_config("configs/flights.yaml", ["workspace=" + sys.argv[1]])
 tables = open_tables(config)
 schemas = {"labels": tables.schema("labels")}
 spool = Spool(config.spool_path, schemas, keyring=tables.sealing.for_new)
-Shipper(spool, tables, every_seconds=0.01).start()
+apart = sys.argv[3] == "process"
+carrier = CarrierProcess(config, spool.lock) if apart else Carrier(tables)
+Shipper(spool, carrier, every_seconds=0.01).start()
 at = datetime(2013, 4, 1, tzinfo=UTC)
 number = 0
 while True:
@@ -180,7 +185,7 @@ def test_a_damaged_segment_ships_its_good_rows_and_is_kept(spool: Spool, tables:
 
 
 def test_a_stopped_shipper_has_shipped_everything(spool: Spool, tables: Tables) -> None:
-    shipper = Shipper(spool, tables, every_seconds=60)
+    shipper = Shipper(spool, Carrier(tables), every_seconds=60)
     shipper.start()
     spool.append(labels(tables, "a"))
 
@@ -194,7 +199,7 @@ def test_while_the_tables_are_away_rows_stay_and_are_shipped_later(
     flights: Config, spool: Spool, tables: Tables
 ) -> None:
     flights.tables_path.write_text("in the way of the tables' folder")
-    shipper = Shipper(spool, tables, every_seconds=0.02)
+    shipper = Shipper(spool, Carrier(tables), every_seconds=0.02)
     spool.append(labels(tables, "a"))
     shipper.start()
     deadline = time.monotonic() + 10
@@ -228,9 +233,9 @@ def test_a_writer_killed_at_any_moment_loses_nothing_acknowledged_and_doubles_no
     assert [path for path in flights.spool_path.iterdir() if path.is_dir()] == []
 
 
-def run_and_kill(workspace: Path, name: str, seconds: float) -> list[str]:
+def run_and_kill(workspace: Path, name: str, seconds: float, ship_in: str = "thread") -> list[str]:
     """Run a writer, kill it some time after its first row, return the rows it acknowledged."""
-    command = [sys.executable, "-c", WRITER, str(workspace), name]
+    command = [sys.executable, "-c", WRITER, str(workspace), name, ship_in]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert select.select([process.stdout], [], [], 60)[0]

@@ -25,6 +25,7 @@ from app.ledger.database import open_ledger
 from app.model.bundle import ModelBundle
 from app.monitoring.performance import skewed_share
 from app.registry.artifacts import Artifacts
+from app.sections import CaptureConfig
 from app.security.privacy import Pseudonymiser
 from app.serving.desk import Desk
 from app.serving.explain_messages import ExplainRequest
@@ -67,8 +68,9 @@ class World:
 
     def __init__(self, workspace: Path, bundle: ModelBundle | None = None) -> None:
         settings = learning_world.make_config(workspace)
+        capture = CaptureConfig(ship_in="thread")
         serving = settings.serving.model_copy(
-            update={"ship_seconds": 60.0, "roles_poll_seconds": 0.02}
+            update={"ship_seconds": 60.0, "roles_poll_seconds": 0.02, "capture": capture}
         )
         changes = {"contract": windowed(settings.contract), "clock": "driven", "serving": serving}
         self.config = settings.model_copy(update=changes)
