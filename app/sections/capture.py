@@ -23,7 +23,7 @@ class CaptureConfig(Frozen):
     )
     ship_in: Literal["process", "thread"] = Field(
         "process",
-        description="Who ships: a process of its own beside each replica, some 150 MB, or a thread "
+        description="What ships: a process of its own beside each replica, some 200 MB, or a thread "
         "in it, for which answers wait now and then.",
     )
     max_spool_mb: float = Field(
