@@ -23,8 +23,8 @@ class CaptureConfig(Frozen):
     )
     ship_in: Literal["process", "thread"] = Field(
         "process",
-        description="What ships: a process of its own beside each replica, some 200 MB, or a thread "
-        "in it, for which answers wait now and then.",
+        description="What ships: a process of its own beside each replica, some 200 MB, or a "
+        "thread in it, for which answers wait now and then.",
     )
     max_spool_mb: float = Field(
         4096.0,
