@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
-import torch
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,6 +20,7 @@ from app.config import Config, load_config, show_config
 from app.ledger.database import open_ledger
 from app.serving.api import build_api
 from app.serving.lines import BoundedLine
+from app.serving.process import settle
 from app.serving.replica import Replica
 from app.serving.whole import answer_whole
 from tests.serving_world import give_roles, put_version
@@ -88,7 +88,7 @@ def _await_champion(process: "subprocess.Popen[bytes]", port: int, log: Path) ->
 
 
 def main(config: str, port: str, *arguments: str) -> None:
-    torch.set_num_threads(1)
+    settle()
     replica = Replica(load_config(config), wall=time.time, steady=time.monotonic)
     replica.start()
     app = build_api(replica)

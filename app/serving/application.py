@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
@@ -22,6 +21,7 @@ from app.config import Config, load_config
 from app.contracts.targets import require_binary
 from app.sections import ScalingConfig, ServingConfig
 from app.serving.api import build_api
+from app.serving.process import settle
 from app.serving.replica import Replica
 from app.serving.scaling import replicas_wanted
 from app.serving.straight import past_serve
@@ -48,8 +48,7 @@ class ReplicaHost:
 
     def __init__(self, config: Config) -> None:
         """Open the replica and let it run."""
-        # On shared cores a second thread costs more than it gives for a few hundred rows.
-        torch.set_num_threads(1)
+        settle()
         answer_whole(past_serve)
         self._replica = Replica(config, wall=time.time, steady=time.monotonic)
         self._replica.start()
