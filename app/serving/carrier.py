@@ -98,9 +98,8 @@ class CarrierProcess:
 
     def _ask(self, line: bytes) -> Done:
         for _ in range(ATTEMPTS):
-            process = self._process or self._start()
             try:
-                return Done(**orjson.loads(_exchange(process, line)))
+                return Done(**orjson.loads(_exchange(self._process or self._start(), line)))
             except _Ended:
                 self._end()
         raise CarrierError(f"{MODULE} ends before it has shipped anything, see its log")

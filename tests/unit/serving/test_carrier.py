@@ -109,6 +109,21 @@ def test_what_is_wrong_is_told_and_the_process_goes_on(
     assert carrier.pid == first
 
 
+def test_one_that_cannot_even_begin_is_told_of_and_its_rows_wait(
+    spool: Spool, tables: Tables, carrier: CarrierProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = kept(spool, tables, "a")
+    with monkeypatch.context() as patch:
+        patch.setattr("app.serving.carrier.MODULE", "app.serving.nowhere")
+        with pytest.raises(CarrierError, match="ends before it has shipped"):
+            carrier.ship(folder, Counter())
+    assert carrier.pid is None
+
+    carrier.ship(folder, Counter())
+
+    assert logged(tables) == ["a"]
+
+
 def test_what_the_dead_left_is_adopted(
     flights: Config, spool: Spool, tables: Tables, carrier: CarrierProcess
 ) -> None:
