@@ -101,7 +101,7 @@ class Spool:
         with locked(root / "lock"):
             self.folder.mkdir(mode=0o700)
             self._lock = contextlib.ExitStack()
-            self.lock = self._lock.enter_context(locked(self.folder / "lock"))
+            self.lock_descriptor = self._lock.enter_context(locked(self.folder / "lock"))
         self.losses = Losses(self.folder, counts_losses_by) if counts_losses_by else None
 
     def append(self, tables: Mapping[str, pa.Table]) -> None:

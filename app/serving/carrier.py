@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
@@ -21,10 +22,11 @@ from typing import IO, Literal, NamedTuple
 import orjson
 import pyarrow as pa
 
+from app.background import no_rest
 from app.config import Config
 from app.data.arrivals import captured_arriving
-from app.data.tables import open_tables
-from app.ledger.database import open_ledger
+from app.data.tables import Tables, open_tables
+from app.ledger.database import Ledger, open_ledger
 from app.security.secrets import pseudonym_key
 from app.security.tombstones import Tombstones
 from app.serving.erased import TombstoneWatch
@@ -54,6 +56,22 @@ class Done(NamedTuple):
 
     rows: dict[str, int]
     problem: str | None
+
+
+def carry_here(
+    config: Config,
+    ledger: Ledger,
+    tables: Tables,
+    erased: TombstoneWatch,
+    rest: Callable[[], None] = no_rest,
+) -> Carrier:
+    """Make what ships a model's captured rows in this process; `rest` as for a Carrier."""
+    return Carrier(
+        tables,
+        lambda: captured_arriving(config, ledger, tables, erased.refresh),
+        partial(report_losses, ledger, config.name),
+        rest,
+    )
 
 
 class CarrierProcess:
@@ -159,13 +177,8 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     config = Config.model_validate(orjson.loads(sys.stdin.buffer.readline()))
     with contextlib.closing(open_ledger(config.ledger_url, later=True)) as ledger:
-        tables = open_tables(config)
         erased = TombstoneWatch(ledger, config.name, Tombstones(pseudonym_key(config)))
-        carrier = Carrier(
-            tables,
-            lambda: captured_arriving(config, ledger, tables, erased.refresh),
-            partial(report_losses, ledger, config.name),
-        )
+        carrier = carry_here(config, ledger, open_tables(config), erased)
         _answer(answers, Done({}, None))
         while line := sys.stdin.buffer.readline():
             _answer(answers, _do(carrier, *orjson.loads(line)))

@@ -5,7 +5,6 @@ are parameters.
 """
 
 from collections.abc import Callable
-from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -13,7 +12,6 @@ from app.background import Pace
 from app.config import Config
 from app.contracts.receipts import Receipt
 from app.contracts.targets import require_binary
-from app.data.arrivals import captured_arriving
 from app.data.tables import NAMES, Tables, open_tables
 from app.ledger.database import open_ledger
 from app.model.bundle import ModelBundle
@@ -24,17 +22,16 @@ from app.security.secrets import pseudonym_key
 from app.security.tombstones import Tombstones
 from app.serving.accounting import Accounting, open_budgets
 from app.serving.capture import Spool
-from app.serving.carrier import CarrierProcess
+from app.serving.carrier import CarrierProcess, carry_here
 from app.serving.erased import TombstoneWatch
 from app.serving.following import Follower, FollowerThread, LedgerClock
 from app.serving.messages import Refused
 from app.serving.predictor import Predictor
-from app.serving.reporting import LossReports, report_losses
+from app.serving.reporting import LossReports
 from app.serving.residents import Residents
 from app.serving.retries import Namer
 from app.serving.scaling import Latencies
 from app.serving.shipper import Carrying, Shipper
-from app.serving.shipping import Carrier
 from app.serving.state_messages import Metadata
 from app.serving.upkeep import Upkeep, open_online
 
@@ -108,15 +105,9 @@ class Replica:
 
     def _carry(self, tables: Tables, erased: TombstoneWatch) -> Carrying:
         """Make what brings captured rows into the tables: a process of its own, or a thread."""
-        config, ledger = self._config, self._ledger
-        if config.serving.capture.ship_in == "process":
-            return CarrierProcess(config, self._spool.lock)
-        return Carrier(
-            tables,
-            arriving=lambda: captured_arriving(config, ledger, tables, erased.refresh),
-            report=partial(report_losses, ledger, config.name),
-            rest=Pace(self.steady),
-        )
+        if self._config.serving.capture.ship_in == "process":
+            return CarrierProcess(self._config, self._spool.lock_descriptor)
+        return carry_here(self._config, self._ledger, tables, erased, Pace(self.steady))
 
     def start(self) -> None:
         """Follow the roles and ship in the background; returns when a champion is resident.
