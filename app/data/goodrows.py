@@ -9,8 +9,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from app.contracts.rows import Column, Contract
 from app.contracts.times import micros_of
 from app.data.cells import JSON_READERS
@@ -31,11 +29,10 @@ class GoodRows:
 
     def __init__(self, contract: Contract) -> None:
         """Make a reader for each column."""
-        self._schema, self._types = contract.schema, contract.schema.types
         self._known = contract.by_name.keys()
         self._readers = [(column.name, _reader(column)) for column in contract.columns]
         self._rules = RowRules(contract)
-        self._unique = [self._schema.get_field_index(column.name) for column in contract.unique]
+        self._unique = [contract.schema.get_field_index(column.name) for column in contract.unique]
 
     def values(self, rows: Sequence[object]) -> list[PlainRow] | None:
         """Give the rows' values; None when one of the rows is not plainly good."""
@@ -51,17 +48,6 @@ class GoodRows:
         if not all(map(self._rules.hold, read)):
             return None
         return None if len(rows) > 1 and self._repeats(read) else read
-
-    def read(self, rows: Sequence[object]) -> pa.Table | None:
-        """Give the rows in the contract's schema; None when one of them is not plainly good."""
-        values = self.values(rows)
-        return None if values is None else self.table(values)
-
-    def table(self, values: Sequence[PlainRow]) -> pa.Table:
-        """Give rows whose values were read here as a table in the contract's schema."""
-        columns = list(zip(*values, strict=True)) or [()] * len(self._types)
-        arrays = [pa.array(cells, kind) for cells, kind in zip(columns, self._types, strict=True)]
-        return pa.Table.from_arrays(arrays, schema=self._schema)
 
     def _repeats(self, rows: Sequence[PlainRow]) -> bool:
         """Tell whether a value may come twice where none may."""

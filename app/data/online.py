@@ -9,7 +9,7 @@ and revisions; knows nothing of tables, HTTP or clocks. Times are microseconds s
 """
 
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,13 +18,12 @@ import pyarrow.compute as pc
 
 from app.contracts.rows import Contract
 from app.contracts.times import MICROS_PER_HOUR
-from app.contracts.windows import Window
 from app.data import presence, running
 from app.data.definitions import store_path
 from app.data.entries import Entries, Known, presences, slots_of
 from app.data.facts import REVISIONS, Ints, distinct_events, fact_schema, revision_schema
 from app.data.presence import Presence
-from app.data.storedfacts import difference, read_table, statements, texts, without
+from app.data.storedfacts import difference, last_known, read_table, statements, texts, without
 from app.data.storefile import StoreFile, read_number, write_number
 from app.data.windows import longest, value_of
 from app.security.keyring import Keyring
@@ -55,12 +54,12 @@ class OnlineStore:
         """
         self.contract, self.reach = contract, reach
         self._schema, self._told = fact_schema(contract), revision_schema(contract.label_type)
-        self._slots = slots_of(contract)
+        self.key_columns = slots_of(contract)
         self._longest = longest(contract.windows)
         numbered = list(enumerate(contract.windows))
-        self._features = [[(n, w) for n, w in numbered if w.key == key] for key in self._slots]
+        self._features = [[(n, w) for n, w in numbered if w.key == key] for key in self.key_columns]
         path = store_path(folder, contract, sealed=keyring is not None)
-        self.file = StoreFile(path, statements(self._schema, self._slots), keyring=keyring)
+        self.file = StoreFile(path, statements(self._schema, self.key_columns), keyring=keyring)
 
     def close(self) -> None:
         """Close the file; what was committed is there for the next one."""
@@ -120,24 +119,35 @@ class OnlineStore:
         A row that is asked before the horizon gets no values.
         """
         windows = self.contract.windows
-        cells: list[list[float | None]] = [[None] * rows.num_rows for _ in windows]
-        with self.file.reading() as database:
-            horizon = _horizon(database)
-            for place, slot, entity, moment in self._questions(rows, as_of, horizon):
-                for feature, value in self._look_up(database, slot, entity, moment):
-                    cells[feature][place] = value
-        arrays = [pa.array(column, pa.float64()) for column in cells]
+        entities = {key: rows[key].to_pylist() for key in self.key_columns}
+        found = self.row_values(entities, as_of.tolist())
+        columns = zip(*found, strict=True) if found else [()] * len(windows)
+        arrays = [pa.array(column, pa.float64()) for column in columns]
         return pa.Table.from_arrays(arrays, names=[window.name for window in windows])
 
+    def row_values(
+        self, entities: Mapping[str, Sequence[str | None]], moments: Sequence[int]
+    ) -> list[list[float | None]]:
+        """Look every window up for each row, as `values` does, and give a list a row.
+
+        `entities` has, by column of `key_columns`, whom each row is about; a moment a row.
+        """
+        found: list[list[float | None]] = [[None] * len(self.contract.windows) for _ in moments]
+        with self.file.reading() as database:
+            horizon = _horizon(database)
+            for place, slot, entity, moment in self._questions(entities, moments, horizon):
+                for feature, value in self._look_up(database, slot, entity, moment):
+                    found[place][feature] = value
+        return found
+
     def _questions(
-        self, rows: pa.Table, as_of: Ints, horizon: int
+        self, entities: Mapping[str, Sequence[str | None]], moments: Sequence[int], horizon: int
     ) -> Iterator[tuple[int, int, str, int]]:
         """List what can be looked up: place of the row, slot, entity, moment."""
-        moments = as_of.tolist()
-        for slot, key in enumerate(self._slots):
-            for place, entity in enumerate(rows[key].to_pylist()):
-                if entity is not None and moments[place] >= horizon:
-                    yield place, slot, entity, moments[place]
+        for slot, key in enumerate(self.key_columns):
+            for place, (entity, moment) in enumerate(zip(entities[key], moments, strict=True)):
+                if entity is not None and moment >= horizon:
+                    yield place, slot, entity, moment
 
     def names(self, column: str) -> set[str]:
         """Give every value of a column of texts that stands anywhere in the file."""
@@ -183,7 +193,7 @@ class OnlineStore:
         return int(before.facts.num_rows - after.facts.num_rows)
 
     def _slots_of(self, column: str) -> list[int]:
-        return [slot for slot, key in enumerate(self._slots) if key == column]
+        return [slot for slot, key in enumerate(self.key_columns) if key == column]
 
     def _sides_of(self, column: str) -> list[tuple[int, str]]:
         """Say where the values of a column stand among the spans: the feature and the side."""
@@ -242,21 +252,12 @@ class OnlineStore:
         sums = {row[0]: row[1:] for row in running.total(database, slot, entity, moment)}
         for feature, window in self._features[slot]:
             if window.aggregate == "time_since_last":
-                yield feature, self._look_back(database, window, entity, moment)
+                last = last_known(database, window.key, entity, (moment - window.span, moment))
+                hours = None if last is None else (moment - last) / MICROS_PER_HOUR
+                yield feature, hours
             else:
                 count, *parts = sums.get(feature, NOTHING)
                 yield feature, value_of(window, count, parts)
-
-    def _look_back(
-        self, database: sqlite3.Connection, window: Window, entity: str, moment: int
-    ) -> float | None:
-        """Give the hours since the last event that counts."""
-        found = database.execute(
-            f'SELECT "_time" FROM events WHERE "{window.key}" = ? AND "_time" >= ? '
-            'AND "_time" < ? AND "_known_from" <= ? ORDER BY "_time" DESC LIMIT 1',
-            (entity, moment - window.span, moment, moment),
-        ).fetchone()
-        return None if found is None else (moment - int(found[0])) / MICROS_PER_HOUR
 
     def _evict(self, database: sqlite3.Connection, horizon: int) -> None:
         """Drop what has left every window that can still be asked for."""

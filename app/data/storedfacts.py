@@ -50,6 +50,21 @@ def _is_in(column: pa.ChunkedArray, values: Collection[str]) -> pa.ChunkedArray:
     return pc.is_in(column, value_set=pa.array(sorted(values), pa.string()))
 
 
+def last_known(
+    database: sqlite3.Connection, key: str, entity: str, between: tuple[int, int]
+) -> int | None:
+    """Give the time of an entity's last event from one moment until before another.
+
+    Only what was known by the later one counts. `key` is the entity's column.
+    """
+    found = database.execute(
+        f'SELECT "_time" FROM events WHERE "{key}" = ? AND "_time" >= ? '
+        'AND "_time" < ? AND "_known_from" <= ? ORDER BY "_time" DESC LIMIT 1',
+        (entity, *between, between[1]),
+    ).fetchone()
+    return None if found is None else int(found[0])
+
+
 def read_table(found: sqlite3.Cursor, schema: pa.Schema) -> pa.Table:
     """Read what a query found, in the order of a schema."""
     rows = found.fetchall()

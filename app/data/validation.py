@@ -18,12 +18,10 @@ from app.data.cells import Cells, cells_of_arrow, cells_of_json
 from app.data.delivered_labels import LABEL_COLUMNS as LABEL_COLUMNS
 from app.data.delivered_labels import held_labels, judge_together, label_cells, label_columns
 from app.data.distinct import take_most
-from app.data.goodrows import GoodRows
 from app.data.labels import known_schema
 from app.data.limits import as_mask, each, limits, within
-from app.data.quarantine import QUARANTINED, WITHHELD, RawRows, Reasons, quarantined_rows
+from app.data.quarantine import WITHHELD, RawRows, Reasons, quarantined_rows
 from app.data.repeats import keep_first
-from app.data.rowwise import FEW_ROWS
 from app.data.rules import add_broken_rules
 from app.data.schemas import cast_rows
 from app.security.privacy import Pseudonymiser
@@ -118,19 +116,11 @@ def validate_rows(
     seen_ids: Collection[str] | pa.Array | None = None,
     *,
     pseudonymiser: Pseudonymiser | None = None,
-    good: GoodRows | None = None,
 ) -> Validated:
     """Check rows of parsed JSON, strictly; an absent nullable column is null, others are not.
 
-    A row that has a forbidden column is quarantined without its value. With `good`, the contract's
-    reader, a few rows with nothing wrong about them take a shorter way to the same outcome.
+    A row that has a forbidden column is quarantined without its value.
     """
-    if good is not None and seen_ids is None and len(rows) <= FEW_ROWS:
-        accepted = good.read(rows)
-        if accepted is not None:
-            if pseudonymiser is not None:
-                accepted = pseudonymiser.protect(accepted, contract)
-            return Validated(accepted, QUARANTINED.empty_table(), np.arange(len(rows)))
     reasons, known = Reasons(), contract.by_name.keys()
     objects: list[Mapping[str, object]] = []
     broken: set[int] = set()

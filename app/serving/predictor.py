@@ -31,7 +31,7 @@ from app.serving.dealing import deal_rows, deal_table
 from app.serving.guarding import Guard
 from app.serving.keeping import keep_outcomes, keep_tables, keep_values, said_of
 from app.serving.labelling import labels_table, read_labels
-from app.serving.lookups import refuse_unfilled, with_windows
+from app.serving.lookups import RowWindows, refuse_unfilled, with_windows
 from app.serving.messages import (
     LabelsRequest,
     PredictRequest,
@@ -97,7 +97,7 @@ class Predictor:
     @property
     def is_prompt(self) -> bool:
         """Whether scoring a few rows waits for nothing but the processor: no SQL, no lookup."""
-        return self.config.clock == "wall" and self._row_path.fits
+        return self.config.clock == "wall" and self.online is None
 
     def _few(
         self, requests: Sequence[PredictRequest], generation: Generation, at: datetime
@@ -107,7 +107,9 @@ class Predictor:
         served = [(r, few) for r, few in zip(requests, read, strict=True) if few is not None]
         if not served:
             return [None] * len(requests)
-        together = [row for _, few in served for row in few]
+        # The windows' values are logged too: what was used can be used again.
+        read_rows = [row for _, few in served for row in few]
+        together = self._windows.complete(read_rows, micros_of(at))
         keys = [k for r, few in served for k in r.idempotency_keys or self._row_path.ids(few)]
         dealt, stamps = deal_rows(generation, self._row_path, together, keys, at)
         records, predictions = self._row_path.write(
@@ -139,9 +141,7 @@ class Predictor:
         self._refuse_too_many("rows", len(request.rows))
         turn = Turn(self._generation(), self._now(), request.idempotency_keys)
         rows, contract = self._arrived(request, turn.at), self.config.contract
-        # Where rows may go by value, these have been read so and are not plainly good.
-        good = None if self._row_path.fits else self._row_path.good
-        checked = validate_rows(rows, contract, pseudonymiser=self.pseudonymiser, good=good)
+        checked = validate_rows(rows, contract, pseudonymiser=self.pseudonymiser)
         scored = self._score(checked, turn)
         answer = self._answer(request, turn.generation, scored.answered(), scored.rejected)
         return answer | said_of(scored.is_kept)
@@ -183,7 +183,6 @@ class Predictor:
         if num_accepted == 0 or (turn.whole and rejected):
             keep_tables(self.spool, kept)
             raise none_scored(num_accepted + guarded.num_left, rejected, turn.whole)
-        # The windows' values are logged too: what was used can be used again.
         accepted = with_windows(checked.accepted, contract, self.online, at)
         keys = row_keys(turn.keys, checked.accepted[contract.id], checked.positions)
         seen = guarded.for_model(accepted)
@@ -262,10 +261,14 @@ class Predictor:
         return RowPath(self.config.contract, self.replica, self.pseudonymiser)
 
     @cached_property
+    def _windows(self) -> RowWindows:
+        return RowWindows(self.config.contract, self.online)
+
+    @cached_property
     def shadowing(self) -> Shadowing:
         """What the shadow version, if there is one, gets to see."""
         most = self.config.serving.shadow_max_rows
-        return Shadowing(self.config.contract.schema.names, self.spool, most)
+        return Shadowing(self._row_path.names, self.spool, most)
 
     @cached_property
     def _guard(self) -> Guard:

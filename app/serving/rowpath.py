@@ -31,24 +31,20 @@ class RowPath:
     """Scores good rows of one model; made once, safe to call from several threads."""
 
     def __init__(self, contract: Contract, replica: str, pseudonymiser: Pseudonymiser) -> None:
-        """Look up where each role stands in a row."""
-        self.good = GoodRows(contract)
-        self._names = tuple(contract.schema.names)
-        places = {name: place for place, name in enumerate(self._names)}
+        """Look up where each role stands; a row that is scored ends with its windows."""
+        self._good = GoodRows(contract)
+        self.names = tuple(contract.complete_schema.names)
+        places = {name: place for place, name in enumerate(self.names)}
         self._id, self._time = places[contract.id], places[contract.event_time]
         self._entity = places[contract.entity] if contract.entity else None
         self._personal = [places[name] for name in contract.personal]
         self._identities = [places[name] for name in identity_columns(contract)]
         self._lead = contract.lead // MICROSECOND
-        # Windows are looked up by column.
-        self.fits = not contract.windows
         self._replica, self._pseudonymiser = replica, pseudonymiser
 
     def read(self, rows: Sequence[object], erased: Tombstones) -> list[PlainRow] | None:
         """Read rows, protected; None when they must go the longer way."""
-        if not self.fits:
-            return None
-        read = self.good.values(rows)
+        read = self._good.values(rows)
         if read is None:
             return None
         for row in read:
@@ -61,7 +57,7 @@ class RowPath:
 
     def score(self, bundle: Bundle, rows: list[PlainRow]) -> list[float]:
         """Give a probability a row. Raises ArithmeticError for what is no probability."""
-        probabilities: list[float] = bundle.predict_rows(rows, self._names).tolist()
+        probabilities: list[float] = bundle.predict_rows(rows, self.names).tolist()
         for probability in probabilities:
             if not 0.0 <= probability <= 1.0:
                 raise ArithmeticError("the version gave something that is no probability")

@@ -49,6 +49,16 @@ def test_answers_and_records_are_those_of_tables(
         assert first == second
 
 
+def test_many_rows_are_judged_by_column(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unused(path: RowPath, rows: object, erased: object) -> None:
+        pytest.fail(f"asked for {rows}")
+
+    monkeypatch.setattr(RowPath, "read", unused)
+    rows = make_rows(world.config.contract, FEW_ROWS + 1)
+    answer = world.client.post("/v1/flights/predict", json={"rows": rows})
+    assert len(answer.json()["predictions"]) == len(rows)
+
+
 def _rows(table: pa.Table) -> list[dict[str, Any]]:
     return sorted(table.to_pylist(), key=repr)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -236,18 +237,30 @@ def assert_each_once(acknowledged: list[str], found: list[str], lives: int) -> N
     assert set(times.values()) == {1}
 
 
-def run_and_kill(workspace: Path, name: str, seconds: float, ship_in: str = "thread") -> list[str]:
-    """Run a writer, kill it some time after its first row, return the rows it acknowledged."""
+def run_and_kill(
+    workspace: Path,
+    name: str,
+    seconds: float,
+    ship_in: str = "thread",
+    begun: Callable[[], bool] = lambda: True,
+) -> list[str]:
+    """Run a writer, kill it some time after its first row, return the rows it acknowledged.
+
+    The time is counted from when it has `begun` with what it is to be killed at.
+    """
     command = [sys.executable, "-c", WRITER, str(workspace), name, ship_in]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert select.select([process.stdout], [], [], 60)[0]
         # Its output is read while it runs, or the pipe would fill up and hold it.
         content = b""
-        deadline = time.monotonic() + seconds
+        deadline, has_begun = time.monotonic() + 60, False
         while time.monotonic() < deadline:
+            if not has_begun and begun():
+                deadline, has_begun = time.monotonic() + seconds, True
             if select.select([process.stdout], [], [], 0.01)[0]:
                 content += process.stdout.read1()
         process.send_signal(signal.SIGKILL)
         content += process.stdout.read()
+    assert has_begun
     return content.decode().rpartition("\n")[0].split("\n")

@@ -1,5 +1,6 @@
 """Windows through all of serving: trained on, looked up, logged, the same as history's."""
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -18,6 +19,7 @@ from app.contracts.windows import Arrivals, Window
 from app.data.derived import with_windows
 from app.data.inputs import find_pieces
 from app.data.retention import Needs, retain
+from app.data.rowwise import FEW_ROWS
 from app.data.snapshots import load_snapshot, take_snapshot
 from app.data.tables import Tables, VersionGone
 from app.ledger.clock import drive_clock
@@ -31,8 +33,10 @@ from app.serving.desk import Desk
 from app.serving.explain_messages import ExplainRequest
 from app.serving.explaining import Explaining
 from app.serving.messages import LabelsRequest, PredictRequest, Refused
+from app.serving.predictor import Predictor
 from app.serving.replica import Replica
-from app.serving.residents import VersionUnfit, check_fit
+from app.serving.residents import Generation, VersionUnfit, check_fit
+from app.serving.rowpath import RowPath
 from app.serving.scoring import Scoring, score_piece
 from app.serving.upkeep import open_online
 from app.training.assembly import fit_in_process
@@ -174,6 +178,57 @@ def test_what_was_served_is_what_history_gives_bit_for_bit(world: World) -> None
     # What the monitor asks: does the bundle give the logged prediction from the logged row?
     assert skewed_share(served, world.bundle.predict(logged)) == 0.0
     assert world.replica.predictor.online is not None
+
+
+@pytest.mark.parametrize("number", [1, FEW_ROWS])
+def test_few_rows_are_answered_and_logged_as_tables_are(
+    world: World, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    rows = world.live.slice(0, number)
+    request = PredictRequest(rows=as_json(rows), request_id="r")
+
+    short = world.replica.predictor.predict(request)
+    monkeypatch.setattr(RowPath, "read", lambda *given: None)
+    long = world.replica.predictor.predict(request)
+
+    for one, other in zip(short["predictions"], long["predictions"], strict=True):
+        assert abs(one.pop("probability") - other.pop("probability")) <= 1e-6
+    assert short == long
+    world.replica.ship()
+    logged = world.tables.read("events", filters=pc.field("source") == "serving").to_pylist()
+    assert len(logged) == 2 * number
+    by_row: dict[str, list[dict[str, object]]] = {}
+    for row in logged:
+        by_row.setdefault(row["order"], []).append(row)
+    assert all(first == second for first, second in by_row.values())
+    for name in NAMES:
+        assert number == 1 or any(row[name] is not None for row in logged), name
+
+
+def test_few_rows_are_offered_to_a_shadow_with_their_windows(world: World, tmp_path: Path) -> None:
+    predictor = world.replica.predictor
+    shadow = dataclasses.replace(world.bundle, card={**world.bundle.card, "threshold": 0.4})
+    shadow.save(tmp_path / "shadow")
+    digest = Artifacts(world.config.artifacts_path).put(tmp_path / "shadow")
+    register(world.config, world.ledger, digest, "run-2")
+    give_roles(world.ledger, world.config.name, world.bundle.digest, shadow=digest)
+    wait_until(lambda: has_shadow(predictor.residents.current, digest))
+
+    answer = predictor.predict(PredictRequest(rows=as_json(world.live.slice(0, 3))))
+    wait_until(lambda: num_shadowed(predictor) == 3)
+
+    world.replica.ship()
+    beside = {row["row_id"]: row["probability"] for row in world.tables.read("shadows").to_pylist()}
+    assert beside == {p["row_id"]: p["probability"] for p in answer["predictions"]}
+
+
+def has_shadow(generation: Generation | None, digest: str) -> bool:
+    return generation is not None and generation.shadow is not None and digest in generation.bundles
+
+
+def num_shadowed(predictor: Predictor) -> int:
+    told = predictor.shadowing.told(predictor.residents.current)
+    return 0 if told is None else told.scored
 
 
 def test_windows_are_explained_by_what_was_looked_up(world: World) -> None:
