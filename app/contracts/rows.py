@@ -236,7 +236,7 @@ class Contract(Frozen):
         """Columns whose values are replaced by keyed pseudonyms at first touch."""
         return tuple(c.name for c in self.columns if c.privacy == "personal")
 
-    @property
+    @cached_property
     def generated(self) -> tuple[str, ...]:
         """Columns that are made on arrival where a row comes without them."""
         return tuple(c.name for c in self.columns if c.generated)

@@ -65,12 +65,18 @@ def minimise(
 
 def logit(probabilities: Array) -> Array:
     """Give log odds, probabilities clipped at 1e-7 and 1 - 1e-7."""
-    clipped = np.clip(np.asarray(probabilities, np.float64), CLIP, 1 - CLIP)
+    clipped = _clipped(np.asarray(probabilities, np.float64), CLIP, 1 - CLIP)
     logits: Array = np.log(clipped) - np.log1p(-clipped)
     return logits
 
 
 def sigmoid(logits: Array) -> Array:
     """Turn log odds back, never overflowing."""
-    probabilities: Array = 1.0 / (1.0 + np.exp(-np.clip(logits, -700, 700)))
+    probabilities: Array = 1.0 / (1.0 + np.exp(-_clipped(logits, -700.0, 700.0)))
     return probabilities
+
+
+def _clipped(values: Array, low: float, high: float) -> Array:
+    """Do as np.clip does, which takes longer to be called than one row takes to be scored."""
+    clipped: Array = np.minimum(np.maximum(values, low), high)
+    return clipped
