@@ -4,6 +4,7 @@ import http.server
 import json
 import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -137,6 +138,22 @@ def test_a_connection_that_breaks_off_is_counted_and_another_is_opened(world_fil
     counted = Counter(Sent(*each).status for each in heard["sent"])
     assert counted[0] > 0
     assert sum(counted.values()) == 10
+
+
+def test_a_connection_that_was_ended_while_it_was_idle_is_not_asked() -> None:
+    class Ends(Handler):
+        def do_POST(self) -> None:
+            super().do_POST()
+            self.close_connection = True
+
+    asked = Asked(b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n", [0.25])
+    with server() as behind:
+        behind.RequestHandlerClass = Ends
+        senders = Senders(behind.server_address, iter(lambda: asked, None))
+        senders.run([0.0], 1)
+        time.sleep(0.2)
+        sent = senders.run_callers(1, 0.0001)
+    assert [each.status for each in sent] == [200, 200]
 
 
 def test_a_request_that_finds_no_connection_counts_from_when_it_was_due(world_file: Path) -> None:

@@ -113,9 +113,22 @@ class Senders:
         self._poll.register(connection, select.EPOLLIN)
         return connection
 
+    def _idle(self) -> socket.socket:
+        """Take a connection that the server has not ended, or make one.
+
+        Those that were made in one moment and never used are ended in one moment, too.
+        """
+        while self._free:
+            connection = self._free.pop()
+            is_silent = not select.select([connection], [], [], 0)[0]
+            if is_silent or receive(connection) is None:
+                return connection
+            connection.close()
+        return self._connect()
+
     def _ask(self, due: float) -> None:
         asked = next(self._asked)
-        connection = self._free.pop() if self._free else self._connect()
+        connection = self._idle()
         try:
             connection.sendall(asked.content)
         except OSError:
