@@ -54,6 +54,7 @@ class OnlineStore:
         """
         self.contract, self.reach = contract, reach
         self._schema, self._told = fact_schema(contract), revision_schema(contract.label_type)
+        # The place of a column that says whom a row is about is its slot.
         self.key_columns = slots_of(contract)
         self._longest = longest(contract.windows)
         numbered = list(enumerate(contract.windows))

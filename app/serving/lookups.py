@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -64,7 +65,7 @@ class RowWindows:
         return [[*row, *more] for row, more in zip(rows, values, strict=True)]
 
 
-def _column(rows: Sequence[PlainRow], place: int) -> PlainRow:
+def _column(rows: Sequence[PlainRow], place: int) -> list[Any]:
     return [row[place] for row in rows]
 
 
